@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# Thin: each target is the script of its name. scripts/lib.sh checks the
+# variables' values; only their names and the targets' are checked here.
+
+targets   := help run check series tree export boot storms check-mutants
+variables := ARCH KERNEL_TREE FORCE CPUS MEM ACCEL JOBS AUTHOR MMU PAGE_SIZE
+
+given := $(foreach v,$(.VARIABLES),$(if $(findstring command line,$(origin $v)),$v))
+wrong := $(filter-out $(variables),$(given))
+ifneq ($(wrong),)
+$(error There is no variable $(wrong). Known: $(variables). "make help" says what they do)
+endif
+wrong := $(filter-out $(targets),$(MAKECMDGOALS))
+ifneq ($(wrong),)
+$(error There is no target $(wrong). Known: $(targets). "make help" says what they do)
+endif
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: $(targets)
+$(foreach v,$(variables),$(eval export $v))
+
+boot:
+	@scripts/boot shell
+
+help run check series tree export storms check-mutants:
+	@scripts/$@

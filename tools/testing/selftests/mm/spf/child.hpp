@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* A piece of a test in a process of its own. */
+#ifndef SPF_CHILD_HPP
+#define SPF_CHILD_HPP
+
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <string>
+
+#include "error.hpp"
+
+namespace spf {
+
+/*
+ * A forked child running @body, a function that returns text. collect() gives this
+ * text, or throws what the child threw; a child ended by a signal gives "killed by
+ * signal N".
+ */
+class Child {
+public:
+	template <class Body> explicit Child(Body body)
+	{
+		int ends[2];
+
+		must(pipe(ends) == 0, "pipe");
+		pid_ = fork();
+		must(pid_ >= 0, "fork");
+		if (pid_ == 0) {
+			close(ends[0]);
+			_exit(run(ends[1], body));
+		}
+		close(ends[1]);
+		output_ = ends[0];
+	}
+	~Child()
+	{
+		if (pid_ > 0)
+			wait();
+		close(output_);
+	}
+	Child(const Child &) = delete;
+	Child &operator=(const Child &) = delete;
+
+	pid_t pid() const { return pid_; }
+
+	std::string collect()
+	{
+		std::string text;
+		char part[512];
+		ssize_t got;
+
+		while ((got = read(output_, part, sizeof(part))) > 0)
+			text.append(part, got);
+		int status = wait();
+
+		if (WIFSIGNALED(status))
+			return format("killed by signal %d", WTERMSIG(status));
+		switch (WEXITSTATUS(status)) {
+		case returned:
+			return text;
+		case skipped:
+			throw Skip(text);
+		default:
+			throw Failure("in a child: " + text);
+		}
+	}
+
+private:
+	enum { returned, failed, skipped };
+
+	template <class Body> static int run(int output, Body body)
+	{
+		int how = failed;
+		std::string text;
+
+		try {
+			text = body();
+			how = returned;
+		} catch (const Skip &skip) {
+			text = skip.what();
+			how = skipped;
+		} catch (const std::exception &failure) {
+			text = failure.what();
+		}
+		return write(output, text.data(), text.size()) < 0 ? failed : how;
+	}
+
+	int wait()
+	{
+		int status;
+
+		must(waitpid(pid_, &status, 0) == pid_, "waitpid");
+		pid_ = 0;
+		return status;
+	}
+
+	pid_t pid_;
+	int output_;
+};
+
+} // namespace spf
+
+#endif /* SPF_CHILD_HPP */

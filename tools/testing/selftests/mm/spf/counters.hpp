@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* What the kernel reports: the switch, the fault counters, a process's memory. */
+#ifndef SPF_COUNTERS_HPP
+#define SPF_COUNTERS_HPP
+
+#include <cstdint>
+#include <fstream>
+#include <map>
+#include <optional>
+#include <sstream>
+#include <string>
+
+#include "error.hpp"
+
+namespace spf {
+
+inline std::optional<std::string> read_file(const std::string &path)
+{
+	std::ifstream file(path);
+	std::ostringstream text;
+
+	if (!file || !(text << file.rdbuf()))
+		return std::nullopt;
+	return text.str();
+}
+
+/* errno of the refused write, or 0. One write(2), for files that parse each one. */
+inline int write_file(const std::string &path, const std::string &text)
+{
+	std::FILE *file = std::fopen(path.c_str(), "w");
+
+	if (!file)
+		return errno;
+	errno = 0;
+	bool written = std::fwrite(text.data(), 1, text.size(), file) == text.size();
+	bool closed = std::fclose(file) == 0;
+	return written && closed ? 0 : errno;
+}
+
+/* A setting in /proc or /sys that gets its old value back. */
+class Setting {
+public:
+	Setting(std::string path, const std::string &value) : path_(std::move(path))
+	{
+		std::string old = read_file(path_).value_or("");
+		std::size_t open = old.find('[');
+
+		/* Lists of choices mark the current one: "always [madvise] never". */
+		old_ = open == old.npos ? old : old.substr(open + 1, old.find(']') - open - 1);
+		if (old_.empty())
+			throw Skip(format("this kernel has no %s", path_.c_str()));
+		if (int error = write_file(path_, value))
+			throw Skip(format("cannot set %s: %s", path_.c_str(), strerror(error)));
+	}
+	~Setting() { write_file(path_, old_); }
+	Setting(const Setting &) = delete;
+	Setting &operator=(const Setting &) = delete;
+
+private:
+	std::string path_;
+	std::string old_;
+};
+
+enum class Mode { absent, off, on };
+
+inline constexpr const char *mode_path = "/proc/sys/vm/speculative_page_fault";
+
+inline Mode mode()
+{
+	std::optional<std::string> text = read_file(mode_path);
+
+	if (!text)
+		return Mode::absent;
+	expect(*text == "0\n" || *text == "1\n", "%s reads \"%s\": expected 0 or 1", mode_path,
+	       text->c_str());
+	return *text == "1\n" ? Mode::on : Mode::off;
+}
+
+/* The lines of /proc/vmstat that count faults, at one moment or between two. */
+class Counters {
+public:
+	static Counters now()
+	{
+		std::ifstream file("/proc/vmstat");
+		Counters counters;
+		std::string name;
+		std::uint64_t value;
+
+		while (file >> name >> value) {
+			if (name.rfind("spf_", 0) == 0 || name.rfind("vma_lock_", 0) == 0 ||
+			    name == "pgfault" || name == "pgmajfault")
+				counters.values_[name] = value;
+		}
+		return counters;
+	}
+
+	Counters since(const Counters &before) const
+	{
+		Counters delta = *this;
+
+		for (auto &[name, value] : delta.values_)
+			value -= before[name];
+		return delta;
+	}
+
+	std::uint64_t operator[](const std::string &name) const
+	{
+		auto found = values_.find(name);
+
+		return found == values_.end() ? 0 : found->second;
+	}
+
+	bool present() const { return values_.count("spf_attempt") != 0; }
+	std::uint64_t attempt() const { return (*this)["spf_attempt"]; }
+	std::uint64_t success() const { return (*this)["spf_success"]; }
+
+	/* The counters of that prefix, without it. */
+	std::map<std::string, std::uint64_t> group(const std::string &prefix) const
+	{
+		std::map<std::string, std::uint64_t> found;
+
+		for (const auto &[name, value] : values_) {
+			if (name.rfind(prefix, 0) == 0)
+				found[name.substr(prefix.size())] = value;
+		}
+		return found;
+	}
+	std::map<std::string, std::uint64_t> aborts() const { return group("spf_abort_"); }
+
+	/* Every attempt ended as a success or as one abort: exact when nothing faults. */
+	bool balanced() const
+	{
+		std::uint64_t ended = success();
+
+		for (const auto &[reason, count] : aborts())
+			ended += count;
+		return attempt() == ended;
+	}
+
+	/* One line for people: what moved. */
+	std::string summary() const
+	{
+		std::string text;
+
+		for (const auto &[name, value] : values_) {
+			if (value)
+				text += format("%s%s=%llu", text.empty() ? "" : " ", name.c_str(),
+					       static_cast<unsigned long long>(value));
+		}
+		return text;
+	}
+
+private:
+	std::map<std::string, std::uint64_t> values_;
+};
+
+/*
+ * That speculation really ran: with it on, at least @least successes; with it off,
+ * not one attempt. Kernels without it have nothing to show.
+ */
+inline void expect_speculated(const Counters &moved, std::uint64_t least)
+{
+	if (mode() == Mode::on)
+		expect(moved.success() >= least,
+		       "only %llu faults were speculated, expected %llu: %s",
+		       static_cast<unsigned long long>(moved.success()),
+		       static_cast<unsigned long long>(least), moved.summary().c_str());
+	if (mode() == Mode::off)
+		expect(moved.attempt() == 0, "speculation is off, yet: %s",
+		       moved.summary().c_str());
+}
+
+/* The number after "Name:" in a file of /proc/self, in its own unit (kB mostly). */
+inline std::uint64_t proc_field(const char *path, const char *name)
+{
+	std::string text = read_file(path).value_or("");
+	std::size_t at = text.find(std::string("\n") + name + ":");
+
+	expect(at != text.npos, "%s has no line %s", path, name);
+	return std::stoull(text.substr(at + 2 + strlen(name)));
+}
+
+/*
+ * A process's anonymous pages and page tables, in kB. /proc/self/status sums
+ * every CPU's share of the rss counters, so it is exact at rest; smaps_rollup
+ * counts the same pages by walking the VMAs. They part when a page is counted
+ * twice or not at all, and when one sits in a hole, where no VMA leads to it.
+ */
+struct Memory {
+	std::uint64_t counted;
+	std::uint64_t walked;
+	std::uint64_t tables;
+
+	static Memory now()
+	{
+		/* The first reading may grow this process; the second has room. */
+		read();
+		return read();
+	}
+
+private:
+	static Memory read()
+	{
+		return {proc_field("/proc/self/status", "RssAnon"),
+			proc_field("/proc/self/smaps_rollup", "Anonymous"),
+			proc_field("/proc/self/status", "VmPTE")};
+	}
+};
+
+} // namespace spf
+
+#endif /* SPF_COUNTERS_HPP */

@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Memory under test. */
+#ifndef SPF_MAPPING_HPP
+#define SPF_MAPPING_HPP
+
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+
+#include "counters.hpp"
+
+namespace spf {
+
+inline std::size_t page_size()
+{
+	static const std::size_t size = sysconf(_SC_PAGESIZE);
+
+	return size;
+}
+
+/* Bytes that one page-table page maps: what a huge pmd maps, where there are any. */
+inline std::size_t table_span()
+{
+	static const std::size_t span = [] {
+		auto text = read_file("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size");
+
+		return text ? std::stoul(*text) : page_size() * (page_size() / 8);
+	}();
+
+	return span;
+}
+
+/* Whether this process, and what it forks, may get more than a page at once. */
+inline void allow_huge_pages(bool allow)
+{
+	must(prctl(PR_SET_THP_DISABLE, !allow, 0, 0, 0) == 0, "prctl(PR_SET_THP_DISABLE)");
+}
+
+/* As long as this lives: huge pages on request, and folios of enabled sizes. */
+class HugePages {
+public:
+	HugePages() : never_("/sys/kernel/mm/transparent_hugepage/enabled", "never")
+	{
+		allow_huge_pages(true);
+	}
+	~HugePages() { allow_huge_pages(false); }
+
+private:
+	Setting never_;
+};
+
+/*
+ * Private anonymous memory that begins and ends on page-table boundaries (at a
+ * multiple of the given power of two), with an inaccessible table's worth on both sides: its tables hold nobody else's pages,
+ * so they come and go with it. Unmapped as a whole, holes or not.
+ */
+class Arena {
+public:
+	explicit Arena(std::size_t tables, std::size_t alignment = table_span())
+		: size_(tables * table_span()), outer_size_(size_ + alignment + 2 * table_span())
+	{
+		outer_ = mmap(nullptr, outer_size_, PROT_NONE,
+			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+		must(outer_ != MAP_FAILED, "mmap of an arena");
+		std::uintptr_t first = reinterpret_cast<std::uintptr_t>(outer_) + table_span();
+
+		begin_ = reinterpret_cast<char *>((first + alignment - 1) & -alignment);
+		map(0, size_);
+	}
+	~Arena()
+	{
+		if (outer_)
+			munmap(outer_, outer_size_);
+	}
+	Arena(Arena &&other) noexcept
+		: size_(other.size_), outer_size_(other.outer_size_),
+		  outer_(std::exchange(other.outer_, nullptr)), begin_(other.begin_)
+	{
+	}
+	Arena &operator=(Arena &&) = delete;
+
+	char *begin() const { return begin_; }
+	std::size_t size() const { return size_; }
+	std::size_t pages() const { return size_ / page_size(); }
+	char *page(std::size_t index) const { return begin_ + index * page_size(); }
+
+	/* Replaces what is mapped there by fresh memory in one step. */
+	void map(std::size_t offset, std::size_t length, int prot = PROT_READ | PROT_WRITE)
+	{
+		void *at = mmap(begin_ + offset, length, prot,
+				MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+
+		must(at == begin_ + offset, "mmap over a piece of an arena");
+	}
+	void unmap(std::size_t offset, std::size_t length)
+	{
+		must(munmap(begin_ + offset, length) == 0, "munmap of a piece of an arena");
+	}
+	void advise(std::size_t offset, std::size_t length, int advice)
+	{
+		must(madvise(begin_ + offset, length, advice) == 0, "madvise of an arena");
+	}
+
+	/* Frees every page but the first of each table, which keeps the tables there. */
+	void discard_but_one_per_table()
+	{
+		for (std::size_t at = 0; at < size_; at += table_span())
+			advise(at + page_size(), table_span() - page_size(), MADV_DONTNEED);
+	}
+
+private:
+	std::size_t size_;
+	std::size_t outer_size_;
+	void *outer_;
+	char *begin_;
+};
+
+} // namespace spf
+
+#endif /* SPF_MAPPING_HPP */

@@ -1,0 +1,289 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Storms of page faults with speculation off and on, one JSON line a sample. This
+ * measures and judges nothing: scripts/report in the series' repository does. The
+ * tests beside it show that what is measured is also right.
+ */
+#include <getopt.h>
+#include <sys/utsname.h>
+
+#include <algorithm>
+#include <cinttypes>
+#include <cstdio>
+#include <cstdlib>
+
+#include "storm_sample.hpp"
+#include "storm_switch.hpp"
+
+using namespace spf;
+
+namespace {
+
+constexpr int schema = 1;
+constexpr unsigned least_rounds = 5;
+
+enum { exit_failure = 1, exit_usage = 2, exit_absent = 4 };
+
+/* The command line asks for what cannot be. */
+struct Usage : std::runtime_error {
+	using std::runtime_error::runtime_error;
+};
+
+struct Options {
+	std::vector<Kind> workloads = kinds();
+	/* Two at least: some workloads are about two kinds of threads. */
+	unsigned threads = std::max<std::size_t>(cpus().size(), 2);
+	unsigned rounds = least_rounds;
+	unsigned size = 64;
+	bool both = true;
+};
+
+std::string known_workloads()
+{
+	std::string list = "all";
+
+	for (const Kind &kind : kinds())
+		list += std::string(", ") + kind.name;
+	return list;
+}
+
+std::vector<Kind> workloads_named(const std::string &name)
+{
+	if (name == "all")
+		return kinds();
+	for (const Kind &kind : kinds()) {
+		if (name == kind.name)
+			return {kind};
+	}
+	throw Usage(format("there is no workload \"%s\"; known are %s", name.c_str(),
+			   known_workloads().c_str()));
+}
+
+bool mode_is_both(const std::string &name)
+{
+	if (name != "both" && name != "current")
+		throw Usage(
+			format("there is no mode \"%s\"; known are both, current", name.c_str()));
+	return name == "both";
+}
+
+unsigned number(const char *option, const std::string &text, unsigned most)
+{
+	bool digits = !text.empty() && text.size() <= 9 &&
+		      text.find_first_not_of("0123456789") == text.npos;
+	unsigned value = digits ? std::stoul(text) : 0;
+
+	if (value < 1 || value > most)
+		throw Usage(format("%s takes a whole number from 1 to %u, not \"%s\"", option, most,
+				   text.c_str()));
+	return value;
+}
+
+void list_workloads()
+{
+	for (const Kind &kind : kinds())
+		printf("%-12s %s\n", kind.name, kind.what);
+}
+
+void help()
+{
+	printf("Usage: spf_storm [OPTION]...\n"
+	       "Runs storms of page faults with speculation off and on, by turns, and prints\n"
+	       "a JSON line for each.\n\n"
+	       "  --workload NAME  one of those that --list names, or all (the default)\n"
+	       "  --threads N      threads; by default one a CPU to run on, at least two\n"
+	       "  --rounds N       rounds of off and on, at least %u (the default)\n"
+	       "  --size MIB       memory to fault in, all threads together (default 64)\n"
+	       "  --mode MODE      both (the default): switch speculation off and on; or\n"
+	       "                   current: leave it as it is, also where there is none\n"
+	       "  --list           say what the workloads are\n"
+	       "  --help           say this\n\n"
+	       "Exit status: 0 done, 1 a system call failed, 2 wrong arguments, 4 a kernel\n"
+	       "without speculative page faults.\n",
+	       least_rounds);
+}
+
+Options parse(int argc, char **argv)
+{
+	static const struct option known[] = {
+		{"workload", required_argument, nullptr, 'w'},
+		{"threads", required_argument, nullptr, 't'},
+		{"rounds", required_argument, nullptr, 'r'},
+		{"size", required_argument, nullptr, 's'},
+		{"mode", required_argument, nullptr, 'm'},
+		{"list", no_argument, nullptr, 'l'},
+		{"help", no_argument, nullptr, 'h'},
+		{},
+	};
+	Options options;
+	int option;
+
+	while ((option = getopt_long(argc, argv, "", known, nullptr)) != -1) {
+		switch (option) {
+		case 'w':
+			options.workloads = workloads_named(optarg);
+			break;
+		case 't':
+			options.threads = number("--threads", optarg, 4096);
+			break;
+		case 'r':
+			options.rounds = number("--rounds", optarg, 10000);
+			break;
+		case 's':
+			options.size = number("--size", optarg, 1u << 24);
+			break;
+		case 'm':
+			options.both = mode_is_both(optarg);
+			break;
+		case 'l':
+			list_workloads();
+			exit(0);
+		case 'h':
+			help();
+			exit(0);
+		default:
+			/* getopt_long() has said what it did not understand. */
+			throw Usage("see spf_storm --help");
+		}
+	}
+	if (optind != argc)
+		throw Usage(format("\"%s\" is not an option; see spf_storm --help", argv[optind]));
+	if (options.both && options.rounds < least_rounds)
+		throw Usage(format("a comparison takes at least %u rounds, not %u", least_rounds,
+				   options.rounds));
+	return options;
+}
+
+/* What the options mean on this machine; refused here, before anything is changed. */
+Shape shape_of(const Options &options)
+{
+	std::uint64_t tables = (std::uint64_t(options.size) << 20) / table_span();
+	std::uint64_t available = proc_field("/proc/meminfo", "MemAvailable") >> 10;
+
+	for (const Kind &kind : options.workloads) {
+		if (options.threads < kind.least_threads)
+			throw Usage(format("%s takes at least %u threads, not %u", kind.name,
+					   kind.least_threads, options.threads));
+	}
+	if (tables < options.threads)
+		throw Usage(format("%u MiB are too little for %u threads: --size must be at least "
+				   "%" PRIu64,
+				   options.size, options.threads,
+				   std::uint64_t(options.threads) * table_span() >> 20));
+	if (options.size > available / 2)
+		throw Usage(format("%u MiB are too much: --size may be half of the %" PRIu64
+				   " MiB that are available",
+				   options.size, available));
+	return {options.threads, std::size_t(tables / options.threads)};
+}
+
+void print_meta(const Options &options)
+{
+	struct utsname system;
+	const char *separator = "";
+
+	must(uname(&system) == 0, "uname");
+	printf("{\"meta\":{\"schema\":%d,\"kernel\":\"%s\",\"machine\":\"%s\",\"page_size\":%zu,"
+	       "\"cpus\":%ld,\"threads\":%u,\"size_mib\":%u,\"rounds\":%u,\"mode\":\"%s\","
+	       "\"workloads\":[",
+	       schema, system.release, system.machine, page_size(), sysconf(_SC_NPROCESSORS_ONLN),
+	       options.threads, options.size, options.rounds, options.both ? "both" : "current");
+	for (const Kind &kind : options.workloads) {
+		printf("%s\"%s\"", separator, kind.name);
+		separator = ",";
+	}
+	printf("]}}\n");
+	fflush(stdout);
+}
+
+void print_counts(const char *name, const std::map<std::string, std::uint64_t> &counts)
+{
+	const char *separator = "";
+
+	printf("\"%s\":{", name);
+	for (const auto &[key, count] : counts) {
+		printf("%s\"%s\":%" PRIu64, separator, key.c_str(), count);
+		separator = ",";
+	}
+	printf("},");
+}
+
+void print_sample(const Kind &kind, const Options &options, unsigned round, const char *mode,
+		  const Sample &sample)
+{
+	printf("{\"workload\":\"%s\",\"threads\":%u,\"round\":%u,\"mode\":\"%s\","
+	       "\"faults\":%" PRIu64 ",\"seconds\":%.9f,\"pgfault\":%" PRIu64
+	       ",\"pgmajfault\":%" PRIu64 ",\"spf_attempt\":%" PRIu64 ",\"spf_success\":%" PRIu64
+	       ",",
+	       kind.name, options.threads, round, mode, sample.work.faults, sample.seconds,
+	       sample.moved["pgfault"], sample.moved["pgmajfault"], sample.moved.attempt(),
+	       sample.moved.success());
+	print_counts("spf_abort", sample.moved.aborts());
+	print_counts("vma_lock", sample.moved.group("vma_lock_"));
+	printf("\"blocked\":%" PRIu64 ",\"tables\":%" PRIu64 ",\"writes\":%" PRIu64 "}\n",
+	       sample.blocked, sample.tables, sample.work.writes);
+	fflush(stdout);
+}
+
+/* Off and on by turns, and each first by turns: what drifts, drifts for both. */
+void compare(const Options &options, const Shape &shape)
+{
+	Switch speculation;
+
+	print_meta(options);
+	for (const Kind &kind : options.workloads) {
+		for (unsigned round = 1; round <= options.rounds; round++) {
+			for (unsigned turn = 0; turn < 2; turn++) {
+				bool on = (round + turn) % 2 == 0;
+
+				speculation.set(on);
+				print_sample(kind, options, round, on ? "on" : "off",
+					     measure(kind, shape));
+			}
+		}
+	}
+}
+
+void observe(const Options &options, const Shape &shape)
+{
+	print_meta(options);
+	for (const Kind &kind : options.workloads) {
+		for (unsigned round = 1; round <= options.rounds; round++)
+			print_sample(kind, options, round, "current", measure(kind, shape));
+	}
+}
+
+int storm(int argc, char **argv)
+{
+	Options options = parse(argc, argv);
+	Shape shape = shape_of(options);
+
+	if (options.both && mode() == Mode::absent) {
+		fprintf(stderr,
+			"spf_storm: this kernel has no %s: boot one with speculative page faults, "
+			"or measure this one with --mode current\n",
+			mode_path);
+		return exit_absent;
+	}
+	if (options.both)
+		compare(options, shape);
+	else
+		observe(options, shape);
+	must(!ferror(stdout), "writing the samples");
+	return 0;
+}
+
+} // namespace
+
+int main(int argc, char **argv)
+{
+	try {
+		return storm(argc, argv);
+	} catch (const Usage &error) {
+		fprintf(stderr, "spf_storm: %s\n", error.what());
+		return exit_usage;
+	} catch (const std::exception &error) {
+		fprintf(stderr, "spf_storm: %s\n", error.what());
+		return exit_failure;
+	}
+}
