@@ -7,6 +7,7 @@ somebody who wonders about a number later.
 """
 import json
 from collections import namedtuple
+from itertools import product
 
 from storm_report import ReportError
 
@@ -55,7 +56,8 @@ def check_keys(where, item, keys):
 def check_counts(where, counts):
 	for name, count in counts.items():
 		if isinstance(count, bool) or not isinstance(count, int) or count < 0:
-			raise ReportError(f"{where}: the count of \"{name}\" is not a whole number.")
+			raise ReportError(f"{where}: the count of \"{name}\" "
+				"is not a whole number.")
 
 
 def check_meta(where, meta):
@@ -118,7 +120,8 @@ def parse(lines):
 
 		if meta is None:
 			if not isinstance(item, dict) or set(item) != {"meta"}:
-				raise ReportError(f"{where}: the file must begin with the meta line.")
+				raise ReportError(f"{where}: the file must begin "
+					"with the meta line.")
 			meta = item["meta"]
 			check_meta(where, meta)
 			continue
@@ -135,16 +138,14 @@ def parse(lines):
 
 
 def arrange(meta, found):
-	result = {}
-	for workload in meta["workloads"]:
-		for mode in MODES:
-			for number in range(1, meta["rounds"] + 1):
-				if (workload, mode, number) not in found:
-					raise ReportError(f"the sample of {workload}, speculation {mode}, "
-						f"round {number} is missing: the storm did not finish, "
-						"or its output was cut; run it again.")
-		result[workload] = {mode: [found[workload, mode, number]
-			for number in range(1, meta["rounds"] + 1)] for mode in MODES}
+	rounds = range(1, meta["rounds"] + 1)
+	for workload, mode, number in product(meta["workloads"], MODES, rounds):
+		if (workload, mode, number) not in found:
+			raise ReportError(f"the sample of {workload}, speculation {mode}, "
+				f"round {number} is missing: the storm did not finish, "
+				"or its output was cut; run it again.")
+	result = {workload: {mode: [found[workload, mode, number] for number in rounds]
+		for mode in MODES} for workload in meta["workloads"]}
 
 	if not any(sample["spf_attempt"] for modes in result.values() for sample in modes["on"]):
 		raise ReportError("speculation was on and yet nothing was speculated on: "

@@ -19,7 +19,7 @@ def sample(workload, mode, number):
 		"faults": 1000, "seconds": (0.5 if on else 1.0) * number, "pgfault": 1010,
 		"pgmajfault": 0, "spf_attempt": 1000 if on else 0,
 		"spf_success": 990 if on else 0,
-		"spf_abort": {"pmd_none": 8, "pte_lock": 2} if on else {"pmd_none": 0, "pte_lock": 0},
+		"spf_abort": {"pmd_none": 8 if on else 0, "pte_lock": 2 if on else 0},
 		"vma_lock": {"success": 10}, "blocked": 3, "tables": 8,
 		"writes": 7 if workload == "churn_same" else 0}
 
@@ -170,7 +170,8 @@ class Refusals(unittest.TestCase):
 		for change in ({"workload": "other"}, {"mode": "current"}, {"round": 6},
 				{"round": 0}, {"threads": 8}):
 			with self.subTest(change):
-				self.refuse("did not announce", lambda items: items[1].update(change))
+				self.refuse("did not announce",
+					lambda items: items[1].update(change))
 
 	def test_nothing_measured(self):
 		self.refuse("without faults", lambda items: items[1].update(faults=0))

@@ -20,8 +20,9 @@ def check_target(target, meta):
 	"""The target's name says what was asked for, the guest what really ran."""
 	match = re.fullmatch(r"(x86_64|arm64|powerpc)(?:-(radix|hash))?(?:-(4|64)k)?", target)
 	if not match:
-		raise ReportError(f"\"{target}\" is no target; known are x86_64, arm64 and powerpc, "
-			"the latter with -radix or -hash, each with -4k or -64k where it has a choice.")
+		raise ReportError(f"\"{target}\" is no target; known are "
+			"x86_64, arm64 and powerpc, the latter with -radix or -hash, "
+			"each with -4k or -64k where it has a choice.")
 	arch, mmu, kilobytes = match.groups()
 	if meta["machine"] != MACHINES[arch]:
 		raise ReportError(f"the target is {target}, but the samples come from a machine "

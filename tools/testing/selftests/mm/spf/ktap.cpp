@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
+#include <algorithm>
+
 #include "counters.hpp"
 #include "error.hpp"
 #include "ktap.hpp"
@@ -48,9 +50,30 @@ static void run_one(const Test &test)
 	       mode_path);
 }
 
-int run_tests(const std::vector<Test> &tests)
+static std::vector<Test> named(int argc, char **argv, const std::vector<Test> &all)
+{
+	std::vector<Test> tests;
+
+	for (int i = 1; i < argc; i++) {
+		auto found = std::find_if(all.begin(), all.end(),
+					  [&](const Test &test) { return test.name == argv[i]; });
+		std::string names;
+
+		for (const Test &test : all)
+			names += " " + test.name;
+		if (found == all.end())
+			ksft_exit_fail_msg("%s has no test \"%s\". Name one of:%s\n", argv[0],
+					   argv[i], names.c_str());
+		tests.push_back(*found);
+	}
+	return argc > 1 ? tests : all;
+}
+
+int run_tests(int argc, char **argv, const std::vector<Test> &all)
 {
 	ksft_print_header();
+	const std::vector<Test> tests = named(argc, argv, all);
+
 	ksft_set_plan(tests.size());
 	install_traps();
 

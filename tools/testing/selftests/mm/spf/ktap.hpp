@@ -21,10 +21,11 @@ struct Test {
 [[gnu::format(printf, 1, 2)]] void note(const char *fmt, ...);
 
 /*
- * Runs them in order and returns the exit code for main(). Each test must leave the
- * spf_* counters balanced and the switch as it was.
+ * Runs those that main()'s arguments name, or all, in order and returns the exit code
+ * for main(). Each test must leave the spf_* counters balanced and the switch as it
+ * was.
  */
-int run_tests(const std::vector<Test> &tests);
+int run_tests(int argc, char **argv, const std::vector<Test> &all);
 
 } // namespace spf
 

@@ -249,9 +249,14 @@ static void storm(unsigned times, Allowed allowed, unsigned percent,
 				visit(arena.page(i), i);
 		};
 
+		std::size_t pass = 0;
+
 		do {
+			/* A first read maps the zero page: one half each of reads and writes. */
+			pass++;
 			each([&](char *page, std::size_t index) {
-				block.check(page, index);
+				if ((index + pass) % 2)
+					block.check(page, index);
 				block.write(page, index);
 			});
 			each([&](char *page, std::size_t index) { block.check(page, index); });
@@ -355,14 +360,22 @@ static void collapse_inside()
 	storm(scaled(40), {.zero = true}, 10, [&](Arena &arena, Dice &dice) {
 		Piece table = Piece::table(arena, dice);
 
+		char *begin = arena.begin() + table.offset;
+		std::vector<unsigned char> present(table.length / page_size());
+
+		/* Until the owners have refilled half of it. */
+		do {
+			sched_yield();
+			must(mincore(begin, table.length, present.data()) == 0, "mincore");
+		} while (std::count(present.begin(), present.end(), 1) * 2 <
+			 static_cast<long>(present.size()));
 		/* EAGAIN while pages are new: they wait in batches to be put on a list. */
-		for (int tries = 0; tries < 1000; tries++) {
-			if (!madvise(arena.begin() + table.offset, table.length, MADV_COLLAPSE)) {
+		for (int tries = 0; tries < 5; tries++) {
+			if (!madvise(begin, table.length, MADV_COLLAPSE)) {
 				collapsed++;
 				break;
 			}
 			error = errno;
-			sched_yield();
 		}
 		arena.advise(table.offset, table.length, MADV_DONTNEED);
 	});
@@ -683,23 +696,24 @@ static void hole_and_recycled_vma()
 	expect_speculated(moved, moved["pgfault"] * 5 / 100);
 }
 
-int main()
+int main(int argc, char **argv)
 {
 	/* Arenas of the C library's own would come and go with the threads. */
 	mallopt(M_ARENA_MAX, 1);
 	allow_huge_pages(false);
-	return run_tests({
-		{"one_vma", one_vma},
-		{"same_pages", same_pages},
-		{"discard_inside", discard_inside},
-		{"protect_inside", protect_inside},
-		{"replace_inside", replace_inside},
-		{"churn_elsewhere", churn_elsewhere},
-		{"move_tables", move_tables},
-		{"move_upper_tables", move_upper_tables},
-		{"fork_inside", fork_inside},
-		{"hole_and_recycled_vma", hole_and_recycled_vma},
-		{"discard_large_folios", discard_large_folios},
-		{"collapse_inside", collapse_inside},
-	});
+	return run_tests(argc, argv,
+			 {
+				 {"one_vma", one_vma},
+				 {"same_pages", same_pages},
+				 {"discard_inside", discard_inside},
+				 {"protect_inside", protect_inside},
+				 {"replace_inside", replace_inside},
+				 {"churn_elsewhere", churn_elsewhere},
+				 {"move_tables", move_tables},
+				 {"move_upper_tables", move_upper_tables},
+				 {"fork_inside", fork_inside},
+				 {"hole_and_recycled_vma", hole_and_recycled_vma},
+				 {"discard_large_folios", discard_large_folios},
+				 {"collapse_inside", collapse_inside},
+			 });
 }

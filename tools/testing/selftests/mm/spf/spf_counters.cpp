@@ -127,14 +127,15 @@ static void balanced_after_switching()
 	team.finish();
 }
 
-int main()
+int main(int argc, char **argv)
 {
 	allow_huge_pages(false);
-	return run_tests({
-		{"off_does_not_attempt", off_does_not_attempt},
-		{"on_counts_each_fault_once", on_counts_each_fault_once},
-		{"aborts_name_their_reason", aborts_name_their_reason},
-		{"switch_takes_0_and_1_only", switch_takes_0_and_1_only},
-		{"balanced_after_switching", balanced_after_switching},
-	});
+	return run_tests(argc, argv,
+			 {
+				 {"off_does_not_attempt", off_does_not_attempt},
+				 {"on_counts_each_fault_once", on_counts_each_fault_once},
+				 {"aborts_name_their_reason", aborts_name_their_reason},
+				 {"switch_takes_0_and_1_only", switch_takes_0_and_1_only},
+				 {"balanced_after_switching", balanced_after_switching},
+			 });
 }

@@ -463,7 +463,7 @@ static void check(const Case &test)
 	}
 }
 
-int main()
+int main(int argc, char **argv)
 {
 	static const Case cases[] = {
 		{"write_protected", write_protected, "SEGV_ACCERR SEGV_ACCERR ok SEGV_ACCERR"},
@@ -492,5 +492,5 @@ int main()
 		tests.push_back({test.name, [&test] {
 					 check(test);
 				 }});
-	return run_tests(tests);
+	return run_tests(argc, argv, tests);
 }

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Speculative page faults: what an architecture's fault handler calls.
+ *
+ * A fault whose page table is present is resolved inside one RCU section, with
+ * neither mmap_lock nor the VMA lock. The handlers work on a copy of the VMA,
+ * and compare vm_lock_seq of the VMA with its value at the time of the copy
+ * once they hold the page table lock. A writer stores a new vm_lock_seq before
+ * it takes any page table lock: either it sees what the fault did, or the fault
+ * sees the sequence and gives up.
+ *
+ * mmap_lock_speculate_try_begin() and mmap_lock_speculate_retry() do the same
+ * for readers of the whole mm, who are disturbed by each of its writers. A
+ * fault is disturbed by writers of its VMA only.
+ */
+#ifndef _LINUX_SPF_H
+#define _LINUX_SPF_H
+
+#include <linux/jump_label.h>
+#include <linux/mm_types.h>
+#include <linux/spf_abort.h>
+
+/**
+ * struct vma_speculation - A page fault on its way without a lock
+ * @vma: Copy of the fields of the VMA that handlers of speculative faults read;
+ *	others are not initialised
+ * @live: The VMA; read for vm_lock_seq only. NULL if the lookup found none
+ * @mm: The mm of the fault
+ * @address: The address of the fault
+ * @seq: vm_lock_seq of @live when @vma was copied
+ * @pmd: The entry of the page table's page as the walk read it
+ * @validated: The page table lock was taken and nothing had changed
+ * @reason: Why the fault is aborted, if it is
+ *
+ * Lives on the stack of the faulting task, from vma_speculate_begin() to
+ * vma_speculate_end().
+ */
+struct vma_speculation {
+	struct vm_area_struct vma;
+	struct vm_area_struct *live;
+	struct mm_struct *mm;
+	unsigned long address;
+	unsigned int seq;
+	pmd_t pmd;
+	bool validated;
+	enum spf_abort reason;
+};
+
+DECLARE_STATIC_KEY_TRUE(speculative_page_fault_key);
+
+/* A constant where it is not configured; else a branch that is patched out. */
+static inline bool speculative_page_fault_enabled(void)
+{
+	return IS_ENABLED(CONFIG_SPECULATIVE_PAGE_FAULT) &&
+	       static_branch_likely(&speculative_page_fault_key);
+}
+
+struct vm_area_struct *vma_speculate_begin(struct vma_speculation *spf,
+					   struct mm_struct *mm,
+					   unsigned long address,
+					   unsigned int flags);
+void vma_speculate_abort(struct vma_speculation *spf, enum spf_abort reason);
+struct vm_area_struct *vma_speculate_end(struct vma_speculation *spf,
+					 vm_fault_t fault);
+
+#endif /* _LINUX_SPF_H */

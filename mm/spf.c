@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Speculative page faults: the VMA's side, and the controls.
+ */
+#include <linux/mm.h>
+#include <linux/sched.h>
+#include <linux/sysctl.h>
+#include <linux/userfaultfd_k.h>
+#include <linux/vmstat.h>
+
+#include "spf.h"
+
+DEFINE_STATIC_KEY_TRUE(speculative_page_fault_key);
+
+#ifdef CONFIG_SPECULATIVE_PAGE_FAULT_STATS
+#define count_spf_event(item)	count_vm_event(item)
+#else
+#define count_spf_event(item)	do {} while (0)
+#endif
+
+/*
+ * Private anonymous memory without anything special about it. Said of the VMA
+ * itself this is a hint, said of a validated copy it is a fact.
+ */
+static bool vma_can_speculate(const struct vm_area_struct *vma)
+{
+	if (vma->vm_ops)
+		return false;
+
+	return !(vma->vm_flags & (VM_SHARED | VM_MAYSHARE | VM_IO | VM_PFNMAP |
+				  VM_MIXEDMAP | VM_SHADOW_STACK |
+				  __VM_UFFD_FLAGS));
+}
+
+/*
+ * Copy what handlers of speculative faults read. The fields may change while
+ * they are copied, which the caller finds out by the sequence.
+ *
+ * The rest stays uninitialised but for what must not be followed even if it
+ * was copied right: numab_state is freed at once when a VMA goes, and a file
+ * may be another by now. Anonymous memory has no use for either.
+ */
+static void copy_vma(struct vm_area_struct *to, const struct vm_area_struct *vma,
+		     struct mm_struct *mm)
+{
+	to->vm_mm = mm;
+	to->vm_ops = NULL;
+	to->vm_file = NULL;
+#ifdef CONFIG_NUMA_BALANCING
+	to->numab_state = NULL;
+#endif
+	to->vm_start = data_race(vma->vm_start);
+	to->vm_end = data_race(vma->vm_end);
+	to->vm_page_prot = data_race(vma->vm_page_prot);
+	to->flags = data_race(vma->flags);
+	to->vm_pgoff = data_race(vma->vm_pgoff);
+	to->__vm_anon_pgoff_lo = data_race(vma->__vm_anon_pgoff_lo);
+	to->__vm_anon_pgoff_hi = data_race(vma->__vm_anon_pgoff_hi);
+	/* Is set without a change of the sequence, but never twice. */
+	to->anon_vma = READ_ONCE(vma->anon_vma);
+#ifdef CONFIG_NUMA
+	to->vm_policy = data_race(vma->vm_policy);
+#endif
+}
+
+/**
+ * vma_speculate_begin() - Start a speculative page fault
+ * @spf: The state of the fault, uninitialised
+ * @mm: The mm of the current task
+ * @address: The faulting address
+ * @flags: FAULT_FLAG_xxx flags
+ *
+ * Looks up the VMA and copies it. Kernel threads are refused: they may use an
+ * mm without being counted in mm_users, see vma_free_deferred().
+ *
+ * Context: Process context, any locks. Enters an RCU section, which only
+ * vma_speculate_end() leaves.
+ * Return: The copy of the VMA, to be used instead of the VMA until
+ * vma_speculate_end(). NULL if the fault is aborted; vma_speculate_end() must
+ * be called then as well.
+ */
+struct vm_area_struct *vma_speculate_begin(struct vma_speculation *spf,
+					   struct mm_struct *mm,
+					   unsigned long address,
+					   unsigned int flags)
+{
+	MA_STATE(mas, &mm->mm_mt, address, address);
+	struct vm_area_struct *vma;
+	enum spf_abort reason;
+	unsigned int seq;
+
+	count_spf_event(SPF_ATTEMPT);
+	rcu_read_lock();
+
+	spf->live = NULL;
+	spf->mm = mm;
+	spf->address = address;
+	spf->validated = false;
+	spf->reason = SPF_ABORT_ERROR;
+
+	reason = SPF_ABORT_KTHREAD;
+	if (unlikely(current->flags & PF_KTHREAD))
+		goto abort;
+
+	vma = mas_walk(&mas);
+	spf->live = vma;
+	reason = SPF_ABORT_VMA_NONE;
+	if (unlikely(!vma))
+		goto abort;
+
+	/*
+	 * Acquire vm_lock_seq: a writer's sequence is seen with the mm_lock_seq
+	 * that it was taken from, else a locked VMA looks unlocked. Pairs with
+	 * the release in __vma_start_write(). Acquire mm_lock_seq: what was
+	 * changed before the writer unlocked is seen, that the VMA was detached
+	 * included. Pairs with the release in vma_end_write_all(): all that is
+	 * detached is detached before mmap_lock is dropped or downgraded.
+	 *
+	 * A sequence is odd while it is in use; even ones and the initial
+	 * UINT_MAX belong to a VMA that is not finished.
+	 */
+	seq = smp_load_acquire(&vma->vm_lock_seq);
+	reason = SPF_ABORT_VMA_CHANGED;
+	if (unlikely(seq == raw_read_seqcount(&mm->mm_lock_seq) ||
+		     !(seq & 1) || seq == UINT_MAX || !vma_is_attached(vma)))
+		goto abort;
+
+	reason = SPF_ABORT_VMA_NOTSUP;
+	if (!data_race(vma_can_speculate(vma)))
+		goto abort;
+
+	copy_vma(&spf->vma, vma, mm);
+	/*
+	 * Order the copy before the sequence is read again. Pairs with the
+	 * barrier after the store of vm_lock_seq in __vma_start_write().
+	 */
+	smp_rmb();
+	reason = SPF_ABORT_VMA_CHANGED;
+	if (unlikely(READ_ONCE(vma->vm_lock_seq) != seq ||
+		     address < spf->vma.vm_start || address >= spf->vma.vm_end))
+		goto abort;
+
+	reason = SPF_ABORT_VMA_NOTSUP;
+	if (unlikely(!vma_can_speculate(&spf->vma)))
+		goto abort;
+
+	/* An anon_vma is not ours to link. */
+	reason = SPF_ABORT_VMA_NOANON;
+	if ((flags & FAULT_FLAG_WRITE) && unlikely(!spf->vma.anon_vma))
+		goto abort;
+
+	spf->seq = seq;
+	return &spf->vma;
+
+abort:
+	vma_speculate_abort(spf, reason);
+	return NULL;
+}
+
+/**
+ * vma_speculate_abort() - Give up a speculative page fault
+ * @spf: The state of the fault
+ * @reason: Why
+ *
+ * The fault must be about to end with VM_FAULT_RETRY.
+ *
+ * Context: Between vma_speculate_begin() and vma_speculate_end().
+ */
+void vma_speculate_abort(struct vma_speculation *spf, enum spf_abort reason)
+{
+	spf->validated = false;
+	spf->reason = reason;
+}
+
+/**
+ * spf_finish() - What the handlers' result comes to
+ * @vma: The copy of the VMA
+ * @ret: What the handlers returned
+ *
+ * To fail is left to the fault with the lock: what made this one fail may be
+ * over, and was not validated. Nor is a fault resolved that nobody validated.
+ *
+ * Context: Between vma_speculate_begin() and vma_speculate_end(), before the
+ * fault is accounted.
+ * Return: @ret if the fault is resolved, else VM_FAULT_RETRY.
+ */
+vm_fault_t spf_finish(struct vm_area_struct *vma, vm_fault_t ret)
+{
+	struct vma_speculation *spf;
+
+	spf = container_of(vma, struct vma_speculation, vma);
+	if (ret & VM_FAULT_OOM)
+		vma_speculate_abort(spf, SPF_ABORT_NOMEM);
+	if ((ret & VM_FAULT_ERROR) || !spf->validated)
+		return VM_FAULT_RETRY;
+	return ret;
+}
+
+/**
+ * vma_speculate_end() - End a speculative page fault
+ * @spf: The state of the fault
+ * @fault: The result of handle_mm_fault(), or VM_FAULT_RETRY if it was not
+ *	called
+ *
+ * The only place where the end of a fault is counted.
+ *
+ * Context: After vma_speculate_begin(), whose RCU section it leaves.
+ * Return: NULL if the fault is resolved. If @fault has VM_FAULT_RETRY, the VMA,
+ * read-locked as by lock_vma_under_rcu(), or NULL if that fails.
+ */
+struct vm_area_struct *vma_speculate_end(struct vma_speculation *spf,
+					 vm_fault_t fault)
+{
+	if (likely(!(fault & VM_FAULT_RETRY))) {
+		rcu_read_unlock();
+		count_spf_event(SPF_SUCCESS);
+		return NULL;
+	}
+
+	count_spf_event(SPF_ABORT_FIRST + spf->reason);
+	return lock_found_vma(spf->mm, spf->address, spf->live);
+}
+
+static int __init speculative_page_fault_setup(char *str)
+{
+	bool off = !strcmp(str, "0");
+
+	if (off)
+		static_branch_disable(&speculative_page_fault_key);
+	else if (strcmp(str, "1"))
+		pr_err("speculative_page_fault=%s is neither 0 nor 1, ignored\n",
+		       str);
+	return 1;
+}
+__setup("speculative_page_fault=", speculative_page_fault_setup);
+
+#ifdef CONFIG_SYSCTL
+static const struct ctl_table speculative_page_fault_table[] = {
+	{
+		.procname	= "speculative_page_fault",
+		.data		= &speculative_page_fault_key.key,
+		.mode		= 0644,
+		.proc_handler	= proc_do_static_key,
+	},
+};
+
+static int __init speculative_page_fault_init(void)
+{
+	register_sysctl_init("vm", speculative_page_fault_table);
+	return 0;
+}
+late_initcall(speculative_page_fault_init);
+#endif

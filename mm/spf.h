@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Speculative page faults: what the fault handlers in mm/ call.
+ */
+#ifndef __MM_SPF_H
+#define __MM_SPF_H
+
+#include <linux/mm.h>
+#include <linux/spf.h>
+
+/*
+ * Allocate without sleeping and without noise, and leave the reserves alone:
+ * the fault with the lock reclaims, or reports that there is nothing left.
+ */
+#define GFP_SPECULATIVE	((GFP_HIGHUSER_MOVABLE & ~__GFP_DIRECT_RECLAIM) | \
+			 __GFP_NOWARN | __GFP_NOMEMALLOC)
+
+/*
+ * The largest folio to clear inside the RCU section. Where the section is not
+ * preemptible this bounds the latency.
+ */
+#define SPF_MAX_ORDER	(IS_ENABLED(CONFIG_PREEMPT_RCU) ? MAX_PAGE_ORDER : 4)
+
+vm_fault_t spf_walk(struct vm_fault *vmf);
+bool spf_pte_map_lock(struct vm_fault *vmf, unsigned long addr);
+bool spf_pte_spinlock(struct vm_fault *vmf);
+vm_fault_t spf_finish(struct vm_area_struct *vma, vm_fault_t ret);
+
+static inline struct vma_speculation *vmf_speculation(const struct vm_fault *vmf)
+{
+	return container_of(vmf->vma, struct vma_speculation, vma);
+}
+
+/* Give up. Returns VM_FAULT_RETRY for the handler to return. */
+static inline vm_fault_t spf_abort(struct vm_fault *vmf, enum spf_abort reason)
+{
+	vma_speculate_abort(vmf_speculation(vmf), reason);
+	return VM_FAULT_RETRY;
+}
+
+/*
+ * The pmd entry to find the page table by. A speculative fault sticks to the
+ * one it has read: to read it again would be to trust what was not checked.
+ */
+static inline pmd_t *vmf_pmd(const struct vm_fault *vmf)
+{
+	return vmf_speculative(vmf) ? &vmf_speculation(vmf)->pmd : vmf->pmd;
+}
+
+/**
+ * pte_map_lock() - Map and lock the page table of a fault
+ * @vmf: The fault. On success vmf->pte and vmf->ptl are set
+ * @addr: The address to map, in the same page table as the fault's
+ *
+ * Context: With the fault's lock, or within its speculation. If that fails, the
+ * fault is aborted.
+ * Return: true with the page table lock held; the fault may then change the page
+ * table as if it held the VMA lock until pte_unmap_unlock(). false, and vmf->pte
+ * is NULL, if there is no page table or the fault was aborted.
+ */
+static inline bool pte_map_lock(struct vm_fault *vmf, unsigned long addr)
+{
+	if (vmf_speculative(vmf))
+		return spf_pte_map_lock(vmf, addr);
+
+	vmf->pte = pte_offset_map_lock(vmf->vma->vm_mm, vmf->pmd, addr,
+				       &vmf->ptl);
+	return vmf->pte;
+}
+
+/**
+ * pte_spinlock() - Lock the page table that a fault has mapped
+ * @vmf: The fault, with vmf->pte and vmf->ptl set
+ *
+ * Context: As pte_map_lock().
+ * Return: true with the page table lock held, as pte_map_lock(). false with the
+ * page table unmapped if the fault was aborted.
+ */
+static inline bool pte_spinlock(struct vm_fault *vmf)
+{
+	if (vmf_speculative(vmf))
+		return spf_pte_spinlock(vmf);
+
+	spin_lock(vmf->ptl);
+	return true;
+}
+
+#endif /* __MM_SPF_H */

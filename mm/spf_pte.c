@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Speculative page faults: the page table's side.
+ */
+#include <linux/pgtable.h>
+#include <linux/spinlock.h>
+
+#include "spf.h"
+
+/*
+ * How often to look at a busy page table lock before giving up. Spinning is
+ * safe, nobody waits for RCU with the lock held. See
+ * Documentation/mm/speculative_page_faults.rst for how the bound was found.
+ */
+#define SPF_PTL_SPINS	1024
+
+static bool spf_ptl_trylock(spinlock_t *ptl)
+{
+	unsigned int spins;
+
+	for (spins = 0; spins < SPF_PTL_SPINS; spins++) {
+		if (spin_trylock(ptl))
+			return true;
+		cpu_relax();
+	}
+	return false;
+}
+
+/*
+ * Take the page table lock and see whether the page table is still there and
+ * the VMA still as it was copied. If so, writers that come later find what the
+ * fault is about to do when they get at this lock.
+ */
+static bool spf_ptl_validate(struct vm_fault *vmf, spinlock_t *ptl)
+{
+	struct vma_speculation *spf = vmf_speculation(vmf);
+
+	if (!spf_ptl_trylock(ptl)) {
+		spf_abort(vmf, SPF_ABORT_PTE_LOCK);
+		return false;
+	}
+	/*
+	 * The walk read the pmd before. If a neighbour's fault populated it
+	 * after a writer had skipped it as empty, taking no lock, the writer's
+	 * sequence must be seen now: pairs with the full barrier after the
+	 * store of vm_lock_seq in __vma_start_write().
+	 */
+	smp_mb__after_spinlock();
+
+	if (unlikely(!pmd_same(spf->pmd, pmdp_get_lockless(vmf->pmd)))) {
+		spf_abort(vmf, SPF_ABORT_PMD_CHANGED);
+		goto unlock;
+	}
+	if (unlikely(READ_ONCE(spf->live->vm_lock_seq) != spf->seq)) {
+		spf_abort(vmf, SPF_ABORT_VMA_CHANGED);
+		goto unlock;
+	}
+	spf->validated = true;
+	return true;
+
+unlock:
+	spin_unlock(ptl);
+	return false;
+}
+
+/**
+ * spf_pte_map_lock() - pte_map_lock() of a speculative fault
+ * @vmf: The fault, after spf_walk()
+ * @addr: The address to map, in the same page table as the fault's
+ *
+ * Context: Within the fault's RCU section.
+ * Return: As pte_map_lock().
+ */
+bool spf_pte_map_lock(struct vm_fault *vmf, unsigned long addr)
+{
+	pmd_t *pmd = vmf_pmd(vmf);
+
+	/* Cannot fail, spf_walk() has looked at the entry. */
+	vmf->pte = pte_offset_map(pmd, addr);
+	vmf->ptl = pte_lockptr(vmf->vma->vm_mm, pmd);
+	return spf_pte_spinlock(vmf);
+}
+
+/**
+ * spf_pte_spinlock() - pte_spinlock() of a speculative fault
+ * @vmf: The fault, with vmf->pte and vmf->ptl set
+ *
+ * Context: Within the fault's RCU section.
+ * Return: As pte_spinlock().
+ */
+bool spf_pte_spinlock(struct vm_fault *vmf)
+{
+	if (likely(spf_ptl_validate(vmf, vmf->ptl)))
+		return true;
+
+	pte_unmap(vmf->pte);
+	vmf->pte = NULL;
+	return false;
+}
+
+/**
+ * spf_walk() - Find the page table of a speculative fault
+ * @vmf: The fault. vmf->pmd is set, and the value of the entry remembered
+ *
+ * Page tables may be freed and huge pages appear while we look. So each entry
+ * is read once, and what it says is checked before it is followed. Nothing is
+ * allocated, and a bad entry is left to those who hold a lock.
+ *
+ * Context: Within the fault's RCU section, which keeps the page tables.
+ * Return: 0, or VM_FAULT_RETRY if the fault is aborted.
+ */
+vm_fault_t spf_walk(struct vm_fault *vmf)
+{
+	struct vma_speculation *spf = vmf_speculation(vmf);
+	unsigned long address = vmf->address;
+	pgd_t *pgdp, pgd;
+	p4d_t *p4dp, p4d;
+	pud_t *pudp, pud;
+	pmd_t pmd;
+
+	pgdp = pgd_offset(vmf->vma->vm_mm, address);
+	pgd = pgdp_get(pgdp);
+	if (pgd_none(pgd) || unlikely(pgd_leaf(pgd) || pgd_bad(pgd)))
+		return spf_abort(vmf, SPF_ABORT_PMD_NONE);
+
+	p4dp = p4d_offset_lockless(pgdp, pgd, address);
+	p4d = p4dp_get(p4dp);
+	if (p4d_none(p4d) || unlikely(p4d_leaf(p4d) || p4d_bad(p4d)))
+		return spf_abort(vmf, SPF_ABORT_PMD_NONE);
+
+	pudp = pud_offset_lockless(p4dp, p4d, address);
+	pud = pudp_get(pudp);
+	if (pud_none(pud))
+		return spf_abort(vmf, SPF_ABORT_PMD_NONE);
+	if (unlikely(!pud_present(pud) || pud_leaf(pud) || pud_bad(pud)))
+		return spf_abort(vmf, SPF_ABORT_PMD_HUGE);
+
+	vmf->pmd = pmd_offset_lockless(pudp, pud, address);
+	pmd = pmdp_get_lockless(vmf->pmd);
+	if (pmd_none(pmd))
+		return spf_abort(vmf, SPF_ABORT_PMD_NONE);
+	if (unlikely(!pmd_present(pmd) || pmd_leaf(pmd) || pmd_bad(pmd)))
+		return spf_abort(vmf, SPF_ABORT_PMD_HUGE);
+
+	spf->pmd = pmd;
+	return 0;
+}
