@@ -4,7 +4,7 @@
 # variables' values; only their names and the targets' are checked here.
 
 targets   := help run check series tree export boot storms check-mutants
-variables := ARCH KERNEL_TREE FORCE CPUS MEM ACCEL JOBS AUTHOR MMU PAGE_SIZE
+variables := ARCH KERNEL_TREE FORCE CPUS MEM ACCEL JOBS AUTHOR MUTANT MMU PAGE_SIZE
 
 given := $(foreach v,$(.VARIABLES),$(if $(findstring command line,$(origin $v)),$v))
 wrong := $(filter-out $(variables),$(given))

@@ -181,28 +181,37 @@ static std::string deep_stack()
 	return "ok";
 }
 
-/* Fresh memory with the given mmap() or mlock2() flags takes reads and writes. */
+/* Fresh memory takes writes, and reads as zero before them. */
 static std::string takes_both(char *pages, std::size_t count)
 {
 	for (std::size_t i = 0; i < count; i++) {
 		volatile char *at = pages + i * page_size();
 
-		expect(*at == 0, "fresh page %zu is not zero", i);
+		/* Half of the pages are first read, which maps the zero page. */
+		if (i % 2)
+			expect(*at == 0, "fresh page %zu is not zero", i);
 		*at = 1;
-		expect(*at == 1, "page %zu lost a write", i);
+		expect(at[1] == 0, "fresh page %zu is not zero", i);
 	}
+	for (std::size_t i = 0; i < count; i++)
+		expect(pages[i * page_size()] == 1, "page %zu lost a write", i);
 	return "ok";
+}
+
+/* May be dropped under pressure only, so that what is written stays otherwise. */
+static char *map_droppable(std::size_t length)
+{
+	void *pages =
+		mmap(nullptr, length, PROT_READ | PROT_WRITE, MAP_DROPPABLE | MAP_ANONYMOUS, -1, 0);
+
+	if (pages == MAP_FAILED)
+		throw Skip("this kernel has no MAP_DROPPABLE");
+	return static_cast<char *>(pages);
 }
 
 static std::string droppable()
 {
-	char *pages = static_cast<char *>(mmap(nullptr, table_span(), PROT_READ | PROT_WRITE,
-					       MAP_DROPPABLE | MAP_ANONYMOUS, -1, 0));
-
-	if (pages == MAP_FAILED)
-		throw Skip("this kernel has no MAP_DROPPABLE");
-	/* Nothing here presses for memory, so what is written stays. */
-	return takes_both(pages, table_span() / page_size());
+	return takes_both(map_droppable(table_span()), table_span() / page_size());
 }
 
 static std::string locked_on_fault()
@@ -220,7 +229,7 @@ static std::string locked_on_fault()
 static std::string userfaultfd_missing()
 {
 	Arena arena = used_arena();
-	int fd = syscall(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY);
+	int fd = syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY);
 	struct uffdio_api api = {};
 	struct uffdio_register range = {};
 
@@ -233,12 +242,15 @@ static std::string userfaultfd_missing()
 	must(ioctl(fd, UFFDIO_API, &api) == 0 && ioctl(fd, UFFDIO_REGISTER, &range) == 0,
 	     "ioctl of userfaultfd");
 
-	std::atomic<std::size_t> handled{0};
 	Team handler(1, [&](unsigned) {
 		std::vector<std::size_t> content(page_size() / sizeof(std::size_t));
 		struct uffd_msg msg;
 
-		while (handled < arena.pages() - 2 && read(fd, &msg, sizeof(msg)) == sizeof(msg)) {
+		while (!handler.stopping()) {
+			if (read(fd, &msg, sizeof(msg)) != sizeof(msg)) {
+				sched_yield();
+				continue;
+			}
 			struct uffdio_copy copy = {};
 
 			copy.dst = msg.arg.pagefault.address & -page_size();
@@ -246,7 +258,6 @@ static std::string userfaultfd_missing()
 			copy.len = page_size();
 			content[0] = (copy.dst - range.range.start) / page_size();
 			must(ioctl(fd, UFFDIO_COPY, &copy) == 0, "UFFDIO_COPY");
-			handled++;
 		}
 	});
 
@@ -257,6 +268,7 @@ static std::string userfaultfd_missing()
 		expect(*at == (i == 0 || i == 2 ? 1 : i), "page %zu was not filled by its handler",
 		       i);
 	}
+	handler.stop();
 	handler.finish();
 	close(fd);
 	return "ok";
@@ -289,83 +301,89 @@ static std::string system_calls()
 	return seen;
 }
 
-/* Accesses made beside a thread that gets in their way. */
-static constexpr int steps = 2000;
+/*
+ * @step is called over and over beside a thread that does the same with @disturb,
+ * until both have had their share.
+ */
+static std::string beside(const std::function<void()> &disturb,
+			  const std::function<void(int)> &step)
+{
+	std::atomic<int> disturbed{0};
+	Team team(1, [&](unsigned) {
+		while (!team.stopping()) {
+			disturb();
+			disturbed++;
+		}
+	});
+
+	team.start();
+	for (int i = 0; (i < 2000 || disturbed < 200) && !team.stopping(); i++)
+		step(i);
+	team.stop();
+	team.finish();
+	return "ok";
+}
 
 /* While a thread keeps write-locking the VMA and changes no permission: no signal at all. */
 static std::string write_locked_vma()
 {
 	Arena arena(1);
-	Team locker(1, [&](unsigned) {
-		while (!locker.stopping()) {
+
+	return beside(
+		[&] {
 			arena.advise(0, arena.size(), MADV_DONTFORK);
 			arena.advise(0, arena.size(), MADV_DOFORK);
-		}
-	});
+		},
+		[&](int step) {
+			char *page = arena.page(step % arena.pages());
+			std::string seen = writing(page);
 
-	locker.start();
-	for (int step = 0; step < steps; step++) {
-		char *page = arena.page(step % arena.pages());
-		std::string seen = writing(page);
-
-		expect(seen == "ok", "step %d: %s", step, seen.c_str());
-		expect(page[inside] == 1, "step %d: lost a write", step);
-		arena.advise(0, arena.size() / 2, MADV_DONTNEED);
-	}
-	locker.stop();
-	locker.finish();
-	return "ok";
+			expect(seen == "ok", "step %d: %s", step, seen.c_str());
+			expect(page[inside] == 1, "step %d: lost a write", step);
+			arena.advise(0, arena.size() / 2, MADV_DONTNEED);
+		});
 }
 
 /* While a thread takes write permission and gives it back: written, or SEGV_ACCERR. */
 static std::string changing_permission()
 {
 	Arena arena = used_arena();
-	Team changer(1, [&](unsigned) {
-		while (!changer.stopping()) {
+
+	return beside(
+		[&] {
 			mprotect(arena.begin(), arena.size(), PROT_READ);
 			mprotect(arena.begin(), arena.size(), PROT_READ | PROT_WRITE);
-		}
-	});
+		},
+		[&](int step) {
+			std::string seen = writing(arena.page(step % arena.pages()));
 
-	changer.start();
-	for (int step = 0; step < steps; step++) {
-		std::string seen = writing(arena.page(step % arena.pages()));
-
-		expect(seen == "ok" || seen == "SEGV_ACCERR", "step %d: %s", step, seen.c_str());
-	}
-	changer.stop();
-	changer.finish();
-	return "ok";
+			expect(seen == "ok" || seen == "SEGV_ACCERR", "step %d: %s", step,
+			       seen.c_str());
+		});
 }
 
 /* While a thread unmaps and maps the memory: what was written, zero, or SEGV_MAPERR. */
 static std::string vanishing_vma()
 {
 	Arena arena = used_arena();
-	Team mapper(1, [&](unsigned) {
-		while (!mapper.stopping()) {
+
+	return beside(
+		[&] {
 			arena.unmap(0, arena.size() / 2);
 			arena.map(0, arena.size() / 2);
-		}
-	});
+		},
+		[&](int step) {
+			char *page = arena.page(step % (arena.pages() / 2));
+			std::string seen = writing(page);
+			char value = 0;
 
-	mapper.start();
-	for (int step = 0; step < steps; step++) {
-		char *page = arena.page(step % (arena.pages() / 2));
-		std::string seen = writing(page);
-		char value = 0;
-
-		if (seen == "ok")
 			trap([&value, page] {
-				value = *static_cast<volatile char *>(page + inside);
+				value = static_cast<volatile char *>(page)[inside];
 			});
-		expect(seen == "ok" || seen == "SEGV_MAPERR", "step %d: %s", step, seen.c_str());
-		expect(value == 0 || value == 1, "step %d: read %d", step, value);
-	}
-	mapper.stop();
-	mapper.finish();
-	return "ok";
+			expect(seen == "ok" || seen == "SEGV_MAPERR", "step %d: %s", step,
+			       seen.c_str());
+			expect(value == 0 || value == 1, "step %d: read %d", step, value);
+		});
 }
 
 /* A memory cgroup of its own for one child; removed at the end. */
@@ -404,39 +422,72 @@ private:
 	std::string path_;
 };
 
-/* Speculation cannot reclaim nor kill; the ordinary path then must, as ever. */
-static std::string beyond_memory_limit()
+static constexpr std::size_t limit = 16 * 1024 * 1024;
+
+/* In a child, because memory stays charged to the group that it was taken in. */
+static std::string limited(std::string (*run)())
 {
-	static constexpr std::size_t limit = 16 * 1024 * 1024;
 	MemoryGroup group(limit);
 
-	return Child([&group] {
+	return Child([&] {
 		       group.enter();
-		       Arena arena(2 * limit / table_span());
+		       Counters before = Counters::now();
+		       std::string seen = run();
+		       Counters moved = Counters::now().since(before);
 
-		       takes_both(arena.begin(), arena.pages());
-		       return std::string("not stopped");
+		       expect(mode() != Mode::on || moved["spf_abort_nomem"],
+			      "no speculated fault ran out of memory: %s", moved.summary().c_str());
+		       return seen;
 	       })
 		.collect();
 }
 
-/* Near its limit a process that frees as much as it takes is left alone. */
-static std::string near_memory_limit()
+/* Speculation cannot reclaim nor kill; the ordinary path then must, as ever. */
+static std::string beyond_limit()
 {
-	static constexpr std::size_t limit = 16 * 1024 * 1024;
-	MemoryGroup group(limit);
+	return limited([] {
+		Arena arena(2 * limit / table_span());
 
-	return Child([&group] {
-		       group.enter();
-		       Arena arena(limit / table_span() * 7 / 8);
+		for (std::size_t i = 0; i < arena.pages(); i++)
+			*static_cast<volatile char *>(arena.page(i)) = 1;
+		return std::string("not stopped");
+	});
+}
 
-		       for (int round = 0; round < 4; round++) {
-			       takes_both(arena.begin(), arena.pages());
-			       arena.advise(0, arena.size(), MADV_DONTNEED);
-		       }
-		       return std::string("ok");
-	       })
-		.collect();
+/* A process that gives up as much as it takes is left alone, and gets its memory. */
+static std::string reclaim_at_limit()
+{
+	return limited([] {
+		Arena arenas[] = {Arena(limit / table_span() * 5 / 8),
+				  Arena(limit / table_span() * 5 / 8)};
+
+		for (int round = 0; round < 4; round++) {
+			Arena &arena = arenas[round % 2];
+
+			for (std::size_t i = 0; i < arena.pages(); i++)
+				*reinterpret_cast<volatile int *>(arena.page(i)) = round + 1;
+			for (std::size_t i = 0; i < arena.pages(); i++)
+				expect(*reinterpret_cast<volatile int *>(arena.page(i)) ==
+					       round + 1,
+				       "page %zu lost a write", i);
+			arena.advise(0, arena.size(), MADV_FREE);
+		}
+		return std::string("ok");
+	});
+}
+
+/* Droppable memory makes room for itself; a fault must not be retried for ever. */
+static std::string droppable_beyond_limit()
+{
+	return limited([] {
+		char *pages = map_droppable(2 * limit);
+
+		for (std::size_t at = 0; at < 2 * limit; at += page_size()) {
+			*static_cast<volatile char *>(pages + at) = 1;
+			expect(pages[at] == 0 || pages[at] == 1, "a page holds %d", pages[at]);
+		}
+		return std::string("ok");
+	});
 }
 
 struct Case {
@@ -482,8 +533,9 @@ int main(int argc, char **argv)
 		{"write_locked_vma", write_locked_vma, "ok"},
 		{"changing_permission", changing_permission, "ok"},
 		{"vanishing_vma", vanishing_vma, "ok"},
-		{"beyond_memory_limit", beyond_memory_limit, "killed by signal 9"},
-		{"near_memory_limit", near_memory_limit, "ok"},
+		{"beyond_limit", beyond_limit, "killed by signal 9"},
+		{"reclaim_at_limit", reclaim_at_limit, "ok"},
+		{"droppable_beyond_limit", droppable_beyond_limit, "ok"},
 	};
 	std::vector<Test> tests;
 
