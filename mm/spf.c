@@ -24,7 +24,8 @@ DEFINE_STATIC_KEY_TRUE(speculative_page_fault_key);
  */
 static bool vma_can_speculate(const struct vm_area_struct *vma)
 {
-	if (vma->vm_ops)
+	/* A private mapping of /dev/zero has a file and no vm_ops. */
+	if (vma->vm_ops || vma->vm_file)
 		return false;
 
 	return !(vma->vm_flags & (VM_SHARED | VM_MAYSHARE | VM_IO | VM_PFNMAP |
@@ -36,19 +37,18 @@ static bool vma_can_speculate(const struct vm_area_struct *vma)
  * Copy what handlers of speculative faults read. The fields may change while
  * they are copied, which the caller finds out by the sequence.
  *
- * The rest stays uninitialised but for what must not be followed even if it
- * was copied right: numab_state is freed at once when a VMA goes, and a file
- * may be another by now. Anonymous memory has no use for either.
+ * The rest stays uninitialised, but for numab_state: it must not be followed
+ * even if it was copied right, because it is freed at once when a VMA goes.
  */
-static void copy_vma(struct vm_area_struct *to, const struct vm_area_struct *vma,
-		     struct mm_struct *mm)
+static void snapshot_vma(struct vm_area_struct *to,
+			 const struct vm_area_struct *vma, struct mm_struct *mm)
 {
 	to->vm_mm = mm;
-	to->vm_ops = NULL;
-	to->vm_file = NULL;
 #ifdef CONFIG_NUMA_BALANCING
 	to->numab_state = NULL;
 #endif
+	to->vm_ops = data_race(vma->vm_ops);
+	to->vm_file = data_race(vma->vm_file);
 	to->vm_start = data_race(vma->vm_start);
 	to->vm_end = data_race(vma->vm_end);
 	to->vm_page_prot = data_race(vma->vm_page_prot);
@@ -121,7 +121,7 @@ struct vm_area_struct *vma_speculate_begin(struct vma_speculation *spf,
 	 */
 	seq = smp_load_acquire(&vma->vm_lock_seq);
 	reason = SPF_ABORT_VMA_CHANGED;
-	if (unlikely(seq == raw_read_seqcount(&mm->mm_lock_seq) ||
+	if (unlikely(seq == smp_load_acquire(&mm->mm_lock_seq.sequence) ||
 		     !(seq & 1) || seq == UINT_MAX || !vma_is_attached(vma)))
 		goto abort;
 
@@ -129,7 +129,7 @@ struct vm_area_struct *vma_speculate_begin(struct vma_speculation *spf,
 	if (!data_race(vma_can_speculate(vma)))
 		goto abort;
 
-	copy_vma(&spf->vma, vma, mm);
+	snapshot_vma(&spf->vma, vma, mm);
 	/*
 	 * Order the copy before the sequence is read again. Pairs with the
 	 * barrier after the store of vm_lock_seq in __vma_start_write().
@@ -223,9 +223,7 @@ struct vm_area_struct *vma_speculate_end(struct vma_speculation *spf,
 
 static int __init speculative_page_fault_setup(char *str)
 {
-	bool off = !strcmp(str, "0");
-
-	if (off)
+	if (!strcmp(str, "0"))
 		static_branch_disable(&speculative_page_fault_key);
 	else if (strcmp(str, "1"))
 		pr_err("speculative_page_fault=%s is neither 0 nor 1, ignored\n",

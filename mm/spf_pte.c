@@ -8,9 +8,9 @@
 #include "spf.h"
 
 /*
- * How often to look at a busy page table lock before giving up. Spinning is
- * safe, nobody waits for RCU with the lock held. See
- * Documentation/mm/speculative_page_faults.rst for how the bound was found.
+ * How often to look at a busy page table lock before giving up: as long as
+ * about ten faults in a row hold it, not as long as a zap of the whole table
+ * does. Spinning is safe, nobody waits for RCU with the lock held.
  */
 #define SPF_PTL_SPINS	1024
 
