@@ -12,5 +12,5 @@ namespace marks {
 constexpr uint64_t base = 0x5bf000000000;
 constexpr uint64_t size = 4096;
 constexpr unsigned int none = 0, read = 1, write = 2, reuse = 3, finish = 4;
-constexpr const char *names[] = { "none", "read", "write", "reuse" };
+constexpr const char *names[] = {"none", "read", "write", "reuse"};
 } // namespace marks

@@ -96,8 +96,7 @@ bool recording(const context &task)
 	return task.kind && task.entries.size() == 1 && task.entries[0] == entry::fault;
 }
 
-template <entry what>
-void on_entry(unsigned int cpu, void *)
+template <entry what> void on_entry(unsigned int cpu, void *)
 {
 	context &task = *vcpus[cpu].task;
 
@@ -119,7 +118,7 @@ void on_exit(unsigned int cpu, void *)
 
 		v.faults[path]++;
 		for (const store &s : task.stores)
-			v.stores[{ s.pc, s.addr, path }]++;
+			v.stores[{s.pc, s.addr, path}]++;
 	}
 	if (!task.entries.empty())
 		task.entries.pop_back();
@@ -157,14 +156,14 @@ void on_kernel_access(unsigned int cpu, qemu_plugin_meminfo_t info, uint64_t add
 	context &task = *vcpus[cpu].task;
 
 	if (recording(task) && qemu_plugin_mem_is_store(info))
-		task.stores.push_back({ reinterpret_cast<uintptr_t>(pc), addr });
+		task.stores.push_back({reinterpret_cast<uintptr_t>(pc), addr});
 }
 
 /* A string fill (page clearing, above all) is one record for each page. */
 void on_kernel_fill(unsigned int cpu, qemu_plugin_meminfo_t, uint64_t addr, void *data)
 {
 	context &task = *vcpus[cpu].task;
-	const store fill = { reinterpret_cast<uintptr_t>(data), addr & ~uint64_t(4095) };
+	const store fill = {reinterpret_cast<uintptr_t>(data), addr & ~uint64_t(4095)};
 
 	if (!recording(task))
 		return;
@@ -214,17 +213,16 @@ void on_user_access(unsigned int cpu, qemu_plugin_meminfo_t info, uint64_t addr,
 		write_trace();
 }
 
-template <size_t n>
-bool is(const qemu_plugin_insn *insn, const unsigned char (&bytes)[n])
+template <size_t n> bool is(const qemu_plugin_insn *insn, const unsigned char (&bytes)[n])
 {
 	return qemu_plugin_insn_size(insn) >= n &&
 	       !std::memcmp(qemu_plugin_insn_data(insn), bytes, n);
 }
 
-constexpr unsigned char iretq[] = { 0x48, 0xcf }, sysretq[] = { 0x48, 0x0f, 0x07 };
-constexpr unsigned char load_rsp[] = { 0x48, 0x8b, 0xa6 }, ret[] = { 0xc3 };
-constexpr unsigned char rep_stosb[] = { 0xf3, 0xaa }, rep_stosl[] = { 0xf3, 0xab },
-			rep_stosq[] = { 0xf3, 0x48, 0xab };
+constexpr unsigned char iretq[] = {0x48, 0xcf}, sysretq[] = {0x48, 0x0f, 0x07};
+constexpr unsigned char load_rsp[] = {0x48, 0x8b, 0xa6}, ret[] = {0xc3};
+constexpr unsigned char rep_stosb[] = {0xf3, 0xaa}, rep_stosl[] = {0xf3, 0xab},
+			rep_stosq[] = {0xf3, 0x48, 0xab};
 
 void instrument(qemu_plugin_insn *insn)
 {
@@ -302,13 +300,15 @@ void install(qemu_plugin_id_t id, int argc, char **argv)
 
 	while (file >> role >> std::hex >> where.start >> where.end)
 		sites[role].push_back(where);
-	for (const char *needed : { "entry", "fault", "lock", "other", "schedule", "switch", "task" })
+	for (const char *needed : {"entry", "fault", "lock", "other", "schedule", "switch", "task"})
 		if (sites[needed].empty())
-			throw std::runtime_error("sites=" + options["sites"] + " has no \"" + needed +
+			throw std::runtime_error("sites=" + options["sites"] + " has no \"" +
+						 needed +
 						 "\" line: is it made from an x86-64 vmlinux?");
 	out_path = options["out"];
 	if (!std::ofstream(out_path))
-		throw std::runtime_error("out=" + out_path + " cannot be written; give another path");
+		throw std::runtime_error("out=" + out_path +
+					 " cannot be written; give another path");
 	vcpus = std::vector<vcpu>(qemu_plugin_n_max_vcpus());
 	qemu_plugin_register_vcpu_tb_trans_cb(id, on_translate);
 }

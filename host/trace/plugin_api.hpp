@@ -36,8 +36,8 @@ const void *qemu_plugin_insn_data(const qemu_plugin_insn *);
 size_t qemu_plugin_insn_size(const qemu_plugin_insn *);
 void qemu_plugin_register_vcpu_insn_exec_cb(qemu_plugin_insn *, qemu_plugin_insn_cb,
 					    qemu_plugin_cb_flags, void *data);
-void qemu_plugin_register_vcpu_mem_cb(qemu_plugin_insn *, qemu_plugin_mem_cb,
-				      qemu_plugin_cb_flags, qemu_plugin_mem_rw, void *data);
+void qemu_plugin_register_vcpu_mem_cb(qemu_plugin_insn *, qemu_plugin_mem_cb, qemu_plugin_cb_flags,
+				      qemu_plugin_mem_rw, void *data);
 
 [[gnu::visibility("default")]] extern int qemu_plugin_version;
 [[gnu::visibility("default")]] int qemu_plugin_install(qemu_plugin_id_t, const qemu_info_t *,

@@ -40,8 +40,8 @@ void require(bool ok, const char *what)
 
 char *map(void *where, size_t size, int flags)
 {
-	void *p = mmap(where, size, PROT_READ | PROT_WRITE,
-		       MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
+	void *p = mmap(where, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1,
+		       0);
 
 	require(p != MAP_FAILED, "mmap");
 	return static_cast<char *>(p);
@@ -126,7 +126,7 @@ void storm()
 	for (size_t at = 0; at < threads * share; at += table)
 		area[at] = 1;
 
-	for (unsigned int kind : { marks::read, marks::write, marks::reuse }) {
+	for (unsigned int kind : {marks::read, marks::write, marks::reuse}) {
 		/* Unmarked first: whatever is done once only is done here. */
 		round(area, kind);
 		const counters before = vmstat();
@@ -136,8 +136,8 @@ void storm()
 			round(area, kind);
 		mark(marks::none);
 
-		std::cout << "STORM " << kind << ' ' << marks::names[kind] << " pages="
-			  << rounds * threads * tables * (table / page - 1);
+		std::cout << "STORM " << kind << ' ' << marks::names[kind]
+			  << " pages=" << rounds * threads * tables * (table / page - 1);
 		for (const auto &[name, value] : vmstat())
 			if (value != before.at(name))
 				std::cout << ' ' << name << '=' << value - before.at(name);
