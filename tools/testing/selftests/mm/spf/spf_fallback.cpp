@@ -130,8 +130,10 @@ static std::string protection_key()
 	must(pkey_mprotect(arena.begin(), arena.size(), PROT_READ | PROT_WRITE, key) == 0,
 	     "pkey_mprotect");
 	pkey_set(key, PKEY_DISABLE_WRITE);
-	std::string seen = reading(arena.page(1)) + " " + writing(arena.page(1));
+	/* In this order: a signal's handler, which we jump out of, has no rights left. */
+	std::string seen = reading(arena.page(1));
 
+	seen += " " + writing(arena.page(1));
 	pkey_set(key, PKEY_DISABLE_ACCESS);
 	return seen + " " + reading(arena.page(0)) + " " + reading(arena.page(3));
 }
