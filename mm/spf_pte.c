@@ -8,9 +8,9 @@
 #include "spf.h"
 
 /*
- * How often to look at a busy page table lock before giving up: as long as
- * about ten faults in a row hold it, not as long as a zap of the whole table
- * does. Spinning is safe, nobody waits for RCU with the lock held.
+ * How often to look at a busy page table lock before giving up. Spinning is
+ * safe, nobody waits for RCU with the lock held. See "A busy page table lock"
+ * in Documentation/mm/speculative_page_faults.rst for what other bounds do.
  */
 #define SPF_PTL_SPINS	1024
 
