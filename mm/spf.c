@@ -86,8 +86,8 @@ struct vm_area_struct *vma_speculate_begin(struct vma_speculation *spf,
 {
 	MA_STATE(mas, &mm->mm_mt, address, address);
 	struct vm_area_struct *vma;
+	unsigned int seq, mm_seq;
 	enum spf_abort reason;
-	unsigned int seq;
 
 	count_spf_event(SPF_ATTEMPT);
 	rcu_read_lock();
@@ -120,9 +120,11 @@ struct vm_area_struct *vma_speculate_begin(struct vma_speculation *spf,
 	 * UINT_MAX belong to a VMA that is not finished.
 	 */
 	seq = smp_load_acquire(&vma->vm_lock_seq);
+	/* The second of the two, see above. */
+	mm_seq = smp_load_acquire(&mm->mm_lock_seq.sequence);
 	reason = SPF_ABORT_VMA_CHANGED;
-	if (unlikely(seq == smp_load_acquire(&mm->mm_lock_seq.sequence) ||
-		     !(seq & 1) || seq == UINT_MAX || !vma_is_attached(vma)))
+	if (unlikely(seq == mm_seq || !(seq & 1) || seq == UINT_MAX ||
+		     !vma_is_attached(vma)))
 		goto abort;
 
 	reason = SPF_ABORT_VMA_NOTSUP;
