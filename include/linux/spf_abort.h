@@ -34,8 +34,8 @@
 	/* an error: the fault with the lock is to report it */		\
 	X(ERROR, error)
 
-/**
- * enum spf_abort - Reasons to abort a speculative page fault
+/*
+ * Reasons to abort a speculative page fault.
  *
  * See SPF_ABORTS() for their meaning. Reason X is counted in /proc/vmstat as
  * spf_abort_x.
