@@ -4,6 +4,7 @@
  */
 #include <linux/mm.h>
 #include <linux/sched.h>
+#include <linux/sched/numa_balancing.h>
 #include <linux/sysctl.h>
 #include <linux/userfaultfd_k.h>
 #include <linux/vmstat.h>
@@ -19,33 +20,40 @@ DEFINE_STATIC_KEY_TRUE(speculative_page_fault_key);
 #endif
 
 /*
- * Private anonymous memory without anything special about it. Said of the VMA
- * itself this is a hint, said of a validated copy it is a fact.
+ * Memory that has nothing special about it: anonymous, or pages of a file that
+ * can be looked up without sleeping. Said of the VMA itself this is a hint, said
+ * of a validated copy it is a fact.
  */
-static bool vma_can_speculate(const struct vm_area_struct *vma)
+static bool vma_can_speculate(const struct vm_area_struct *vma,
+			      unsigned int flags)
 {
-	/* A private mapping of /dev/zero has a file and no vm_ops. */
-	if (vma->vm_ops || vma->vm_file)
+	const struct vm_operations_struct *ops = READ_ONCE(vma->vm_ops);
+	vm_flags_t special = VM_IO | VM_PFNMAP | VM_MIXEDMAP | VM_SHADOW_STACK |
+			     __VM_UFFD_FLAGS;
+
+	/* The file system wants to be asked. */
+	if (flags & FAULT_FLAG_WRITE)
+		special |= VM_SHARED | VM_MAYSHARE;
+	if (vma->vm_flags & special)
 		return false;
 
-	return !(vma->vm_flags & (VM_SHARED | VM_MAYSHARE | VM_IO | VM_PFNMAP |
-				  VM_MIXEDMAP | VM_SHADOW_STACK |
-				  __VM_UFFD_FLAGS));
+	/* The operations outlive the RCU section, whoever provides them. */
+	return !ops || ops->map_pages == filemap_map_pages;
 }
 
 /*
  * Copy what handlers of speculative faults read. The fields may change while
  * they are copied, which the caller finds out by the sequence.
  *
- * The rest stays uninitialised, but for numab_state: it must not be followed
- * even if it was copied right, because it is freed at once when a VMA goes.
+ * The rest stays uninitialised.
  */
 static void snapshot_vma(struct vm_area_struct *to,
 			 const struct vm_area_struct *vma, struct mm_struct *mm)
 {
 	to->vm_mm = mm;
 #ifdef CONFIG_NUMA_BALANCING
-	to->numab_state = NULL;
+	/* As anon_vma below, and freed after a grace period. */
+	to->numab_state = READ_ONCE(vma->numab_state);
 #endif
 	to->vm_ops = data_race(vma->vm_ops);
 	to->vm_file = data_race(vma->vm_file);
@@ -96,6 +104,7 @@ struct vm_area_struct *vma_speculate_begin(struct vma_speculation *spf,
 	spf->mm = mm;
 	spf->address = address;
 	spf->validated = false;
+	spf->numa.pages = 0;
 	spf->reason = SPF_ABORT_ERROR;
 
 	reason = SPF_ABORT_KTHREAD;
@@ -128,7 +137,7 @@ struct vm_area_struct *vma_speculate_begin(struct vma_speculation *spf,
 		goto abort;
 
 	reason = SPF_ABORT_VMA_NOTSUP;
-	if (!data_race(vma_can_speculate(vma)))
+	if (!data_race(vma_can_speculate(vma, flags)))
 		goto abort;
 
 	snapshot_vma(&spf->vma, vma, mm);
@@ -143,7 +152,7 @@ struct vm_area_struct *vma_speculate_begin(struct vma_speculation *spf,
 		goto abort;
 
 	reason = SPF_ABORT_VMA_NOTSUP;
-	if (unlikely(!vma_can_speculate(&spf->vma)))
+	if (unlikely(!vma_can_speculate(&spf->vma, flags)))
 		goto abort;
 
 	/* An anon_vma is not ours to link. */
@@ -152,6 +161,7 @@ struct vm_area_struct *vma_speculate_begin(struct vma_speculation *spf,
 		goto abort;
 
 	spf->seq = seq;
+	spf_delay(SPF_DELAY_SNAPSHOT);
 	return &spf->vma;
 
 abort:
@@ -184,7 +194,8 @@ void vma_speculate_abort(struct vma_speculation *spf, enum spf_abort reason)
  *
  * Context: Between vma_speculate_begin() and vma_speculate_end(), before the
  * fault is accounted.
- * Return: @ret if the fault is resolved, else VM_FAULT_RETRY.
+ * Return: @ret if the fault is resolved, else VM_FAULT_RETRY. With VM_FAULT_MAJOR
+ * if what is missing is to wait for a page: after that it is worth to try again.
  */
 vm_fault_t spf_finish(struct vm_area_struct *vma, vm_fault_t ret)
 {
@@ -193,9 +204,35 @@ vm_fault_t spf_finish(struct vm_area_struct *vma, vm_fault_t ret)
 	spf = container_of(vma, struct vma_speculation, vma);
 	if (ret & VM_FAULT_OOM)
 		vma_speculate_abort(spf, SPF_ABORT_NOMEM);
-	if ((ret & VM_FAULT_ERROR) || !spf->validated)
-		return VM_FAULT_RETRY;
-	return ret;
+	if (likely(!(ret & VM_FAULT_ERROR) && spf->validated))
+		return ret;
+
+	if (spf->reason == SPF_ABORT_NEEDS_IO ||
+	    spf->reason == SPF_ABORT_FOLIO_LOCK)
+		return VM_FAULT_RETRY | VM_FAULT_MAJOR;
+	return VM_FAULT_RETRY;
+}
+
+/**
+ * spf_stop_copying() - Have no page of an mm replaced without a notifier call
+ * @mm: The mm, about to get its first MMU notifier
+ *
+ * A speculative fault that copies a page calls no notifier, and nothing drains
+ * it. So faults are told not to copy any more, and those that looked before
+ * they could see it are waited for: each tests the mark and sets its entry
+ * within one RCU section. To publish the subscription and wait then would not
+ * do. A second registrant would find it, and return without having waited.
+ *
+ * The mark stays. So does what it announces, until the mm is gone.
+ *
+ * Context: Process context, mmap_lock held for writing. Sleeps for a grace
+ * period.
+ */
+void spf_stop_copying(struct mm_struct *mm)
+{
+	mm_flags_set(MMF_NO_SPF_COPY, mm);
+	/* Pairs with mm_flags_test() in spf_may_copy(). */
+	synchronize_rcu();
 }
 
 /**
@@ -203,23 +240,31 @@ vm_fault_t spf_finish(struct vm_area_struct *vma, vm_fault_t ret)
  * @spf: The state of the fault
  * @fault: The result of handle_mm_fault(), or VM_FAULT_RETRY if it was not
  *	called
+ * @lock: Whether to read-lock the VMA if the fault is aborted
  *
  * The only place where the end of a fault is counted.
  *
  * Context: After vma_speculate_begin(), whose RCU section it leaves.
- * Return: NULL if the fault is resolved. If @fault has VM_FAULT_RETRY, the VMA,
- * read-locked as by lock_vma_under_rcu(), or NULL if that fails.
+ * Return: NULL if the fault is resolved. If @fault has VM_FAULT_RETRY, and with
+ * @lock, the VMA, read-locked as by lock_vma_under_rcu(), or NULL if that fails.
  */
 struct vm_area_struct *vma_speculate_end(struct vma_speculation *spf,
-					 vm_fault_t fault)
+					 vm_fault_t fault, bool lock)
 {
 	if (likely(!(fault & VM_FAULT_RETRY))) {
 		rcu_read_unlock();
 		count_spf_event(SPF_SUCCESS);
+		if (spf->numa.pages)
+			task_numa_fault(spf->numa.last_cpupid, spf->numa.nid,
+					spf->numa.pages, spf->numa.flags);
 		return NULL;
 	}
 
 	count_spf_event(SPF_ABORT_FIRST + spf->reason);
+	if (!lock) {
+		rcu_read_unlock();
+		return NULL;
+	}
 	return lock_found_vma(spf->mm, spf->address, spf->live);
 }
 

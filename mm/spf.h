@@ -21,10 +21,46 @@
  */
 #define SPF_MAX_ORDER	(IS_ENABLED(CONFIG_PREEMPT_RCU) ? MAX_PAGE_ORDER : 4)
 
+/*
+ * Where spf_delay() can hold up a fault: point, file in debugfs:spf_delay/.
+ */
+#define SPF_DELAYS(X)							\
+	/* the VMA was copied and the copy found valid */		\
+	X(SNAPSHOT, snapshot)						\
+	/* the mapping was read from the file, and not yet validated */	\
+	X(MAPPING, mapping)						\
+	/* about to lock the page table, each time */			\
+	X(UNLOCKED, unlocked)						\
+	/* validated, the page table lock held */			\
+	X(LOCKED, locked)
+
+enum spf_delay {
+#define SPF_DELAY_ENUM(point, name)	SPF_DELAY_##point,
+	SPF_DELAYS(SPF_DELAY_ENUM)
+#undef SPF_DELAY_ENUM
+	NR_SPF_DELAYS
+};
+
+#ifdef CONFIG_DEBUG_SPECULATIVE_PAGE_FAULT
+void spf_delay(enum spf_delay point);
+#else
+static inline void spf_delay(enum spf_delay point) {}
+#endif
+
 vm_fault_t spf_walk(struct vm_fault *vmf);
 bool spf_pte_map_lock(struct vm_fault *vmf, unsigned long addr);
 bool spf_pte_spinlock(struct vm_fault *vmf);
+bool spf_ptl_validate(struct vm_fault *vmf, spinlock_t *ptl);
+bool spf_vma_unchanged(const struct vm_fault *vmf);
+vm_fault_t spf_lock_swapcache(struct vm_fault *vmf, struct folio *folio);
+bool spf_may_copy(struct vm_fault *vmf);
 vm_fault_t spf_finish(struct vm_area_struct *vma, vm_fault_t ret);
+
+#ifdef CONFIG_SPECULATIVE_PAGE_FAULT
+void spf_stop_copying(struct mm_struct *mm);
+#else
+static inline void spf_stop_copying(struct mm_struct *mm) {}
+#endif
 
 static inline struct vma_speculation *vmf_speculation(const struct vm_fault *vmf)
 {
@@ -32,10 +68,26 @@ static inline struct vma_speculation *vmf_speculation(const struct vm_fault *vmf
 }
 
 /* Give up. Returns VM_FAULT_RETRY for the handler to return. */
-static inline vm_fault_t spf_abort(struct vm_fault *vmf, enum spf_abort reason)
+static inline vm_fault_t spf_abort(const struct vm_fault *vmf,
+				   enum spf_abort reason)
 {
 	vma_speculate_abort(vmf_speculation(vmf), reason);
 	return VM_FAULT_RETRY;
+}
+
+/*
+ * task_numa_fault() may sleep, and may move the task: vma_speculate_end() calls
+ * it.
+ */
+static inline void spf_numa_fault(struct vm_fault *vmf, int last_cpupid,
+				  int nid, int pages, int flags)
+{
+	struct vma_speculation *spf = vmf_speculation(vmf);
+
+	spf->numa.last_cpupid = last_cpupid;
+	spf->numa.nid = nid;
+	spf->numa.pages = pages;
+	spf->numa.flags = flags;
 }
 
 /*
@@ -80,6 +132,23 @@ static inline bool pte_spinlock(struct vm_fault *vmf)
 {
 	if (vmf_speculative(vmf))
 		return spf_pte_spinlock(vmf);
+
+	spin_lock(vmf->ptl);
+	return true;
+}
+
+/**
+ * pmd_spinlock() - Lock the entry of a huge page
+ * @vmf: The fault, with vmf->ptl set to the lock of vmf->pmd
+ *
+ * Context: As pte_map_lock().
+ * Return: true with the lock held, as pte_map_lock(). false if the fault was
+ * aborted.
+ */
+static inline bool pmd_spinlock(struct vm_fault *vmf)
+{
+	if (vmf_speculative(vmf))
+		return spf_ptl_validate(vmf, vmf->ptl);
 
 	spin_lock(vmf->ptl);
 	return true;

@@ -2,6 +2,7 @@
 /*
  * Speculative page faults: the page table's side.
  */
+#include <linux/pagemap.h>
 #include <linux/pgtable.h>
 #include <linux/spinlock.h>
 
@@ -26,15 +27,23 @@ static bool spf_ptl_trylock(spinlock_t *ptl)
 	return false;
 }
 
-/*
- * Take the page table lock and see whether the page table is still there and
- * the VMA still as it was copied. If so, writers that come later find what the
- * fault is about to do when they get at this lock.
+/**
+ * spf_ptl_validate() - Take the page table lock of a speculative fault
+ * @vmf: The fault, after spf_walk()
+ * @ptl: The lock, of the page table or of the huge page's entry
+ *
+ * Sees whether the page table or the huge page is still there and the VMA still
+ * as it was copied. If so, writers that come later find what the fault is about
+ * to do when they get at this lock.
+ *
+ * Context: Within the fault's RCU section.
+ * Return: true with @ptl held. false if the fault was aborted.
  */
-static bool spf_ptl_validate(struct vm_fault *vmf, spinlock_t *ptl)
+bool spf_ptl_validate(struct vm_fault *vmf, spinlock_t *ptl)
 {
 	struct vma_speculation *spf = vmf_speculation(vmf);
 
+	spf_delay(SPF_DELAY_UNLOCKED);
 	if (!spf_ptl_trylock(ptl)) {
 		spf_abort(vmf, SPF_ABORT_PTE_LOCK);
 		return false;
@@ -56,6 +65,7 @@ static bool spf_ptl_validate(struct vm_fault *vmf, spinlock_t *ptl)
 		goto unlock;
 	}
 	spf->validated = true;
+	spf_delay(SPF_DELAY_LOCKED);
 	return true;
 
 unlock:
@@ -99,7 +109,110 @@ bool spf_pte_spinlock(struct vm_fault *vmf)
 }
 
 /**
- * spf_walk() - Find the page table of a speculative fault
+ * spf_vma_unchanged() - Was the file still that of the VMA?
+ * @vmf: The fault
+ *
+ * Until the page table is locked, the file of a speculative fault may be closed
+ * and its memory become another file, one whose inode does not even stay for a
+ * grace period, as those of pipes. What was read of it before this call, the
+ * mapping above all, is good for the rest of the RCU section.
+ *
+ * Context: Within the fault's RCU section.
+ * Return: false if the fault was aborted.
+ */
+bool spf_vma_unchanged(const struct vm_fault *vmf)
+{
+	struct vma_speculation *spf = vmf_speculation(vmf);
+
+	spf_delay(SPF_DELAY_MAPPING);
+	/*
+	 * Pairs with the full barrier in __vma_start_write(), which the writer
+	 * executes before it gives up the file.
+	 */
+	smp_rmb();
+	if (likely(READ_ONCE(spf->live->vm_lock_seq) == spf->seq))
+		return true;
+
+	spf_abort(vmf, SPF_ABORT_VMA_CHANGED);
+	return false;
+}
+
+/*
+ * ->get_policy() would be called to allocate, for a file that nobody keeps open
+ * for us.
+ */
+static bool spf_may_allocate(const struct vm_area_struct *vma)
+{
+#ifdef CONFIG_NUMA
+	return !vma->vm_ops || !vma->vm_ops->get_policy;
+#else
+	return true;
+#endif
+}
+
+/**
+ * spf_lock_swapcache() - Lock what a speculative fault found in the swap cache
+ * @vmf: The fault, at a swap entry
+ * @folio: The folio, referenced, or NULL if there is none
+ *
+ * Context: Within the fault's RCU section.
+ * Return: 0 with the folio locked. VM_FAULT_RETRY with the reference dropped if
+ * the fault was aborted.
+ */
+vm_fault_t spf_lock_swapcache(struct vm_fault *vmf, struct folio *folio)
+{
+	enum spf_abort reason;
+
+	if (!folio)
+		return spf_abort(vmf, SPF_ABORT_NEEDS_IO);
+
+	/*
+	 * The anon_vma may be younger than the copy of the VMA. And to touch a
+	 * page that readahead brought is told the VMA, which is not ours to
+	 * write to.
+	 */
+	if (unlikely(!vmf->vma->anon_vma))
+		reason = SPF_ABORT_VMA_NOANON;
+	else if (folio_test_readahead(folio) || !spf_may_allocate(vmf->vma))
+		reason = SPF_ABORT_PTE_NOTSUP;
+	else if (!folio_trylock(folio))
+		reason = SPF_ABORT_FOLIO_LOCK;
+	else
+		return 0;
+
+	folio_put(folio);
+	return spf_abort(vmf, reason);
+}
+
+/**
+ * spf_may_copy() - May a speculative fault replace its page by a copy?
+ * @vmf: The fault, at a write-protected entry. vmf->page is set, or NULL
+ *
+ * The answer holds until the end of the RCU section.
+ *
+ * Context: With the page table lock of the fault.
+ * Return: false if the fault was aborted.
+ */
+bool spf_may_copy(struct vm_fault *vmf)
+{
+	struct vm_area_struct *vma = vmf->vma;
+
+	/* Without struct page the source is user memory, which may fault. */
+	if ((!vmf->page && !is_zero_pfn(pte_pfn(vmf->orig_pte))) ||
+	    !spf_may_allocate(vma)) {
+		spf_abort(vmf, SPF_ABORT_PTE_NOTSUP);
+		return false;
+	}
+	/* Pairs with synchronize_rcu() in spf_stop_copying(). */
+	if (unlikely(mm_flags_test(MMF_NO_SPF_COPY, vma->vm_mm))) {
+		spf_abort(vmf, SPF_ABORT_NOTIFIER);
+		return false;
+	}
+	return true;
+}
+
+/**
+ * spf_walk() - Find the page table or the huge page of a speculative fault
  * @vmf: The fault. vmf->pmd is set, and the value of the entry remembered
  *
  * Page tables may be freed and huge pages appear while we look. So each entry
@@ -139,8 +252,15 @@ vm_fault_t spf_walk(struct vm_fault *vmf)
 	pmd = pmdp_get_lockless(vmf->pmd);
 	if (pmd_none(pmd))
 		return spf_abort(vmf, SPF_ABORT_PMD_NONE);
-	if (unlikely(!pmd_present(pmd) || pmd_leaf(pmd) || pmd_bad(pmd)))
+	if (unlikely(!pmd_present(pmd)))
 		return spf_abort(vmf, SPF_ABORT_PMD_HUGE);
+	if (pmd_trans_huge(pmd)) {
+		/* NUMA hinting: most of what follows it sleeps. */
+		if (pmd_protnone(pmd))
+			return spf_abort(vmf, SPF_ABORT_PMD_HUGE);
+	} else if (unlikely(pmd_leaf(pmd) || pmd_bad(pmd))) {
+		return spf_abort(vmf, SPF_ABORT_PMD_HUGE);
+	}
 
 	spf->pmd = pmd;
 	return 0;

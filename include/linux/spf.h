@@ -30,6 +30,8 @@
  * @seq: vm_lock_seq of @live when @vma was copied
  * @pmd: The entry of the page table's page as the walk read it
  * @validated: The page table lock was taken and nothing had changed
+ * @numa: Arguments of a task_numa_fault() that is still to be called, if
+ *	@numa.pages is not 0
  * @reason: Why the fault is aborted, if it is
  *
  * Lives on the stack of the faulting task, from vma_speculate_begin() to
@@ -43,6 +45,12 @@ struct vma_speculation {
 	unsigned int seq;
 	pmd_t pmd;
 	bool validated;
+	struct {
+		int last_cpupid;
+		int nid;
+		int pages;
+		int flags;
+	} numa;
 	enum spf_abort reason;
 };
 
@@ -61,6 +69,6 @@ struct vm_area_struct *vma_speculate_begin(struct vma_speculation *spf,
 					   unsigned int flags);
 void vma_speculate_abort(struct vma_speculation *spf, enum spf_abort reason);
 struct vm_area_struct *vma_speculate_end(struct vma_speculation *spf,
-					 vm_fault_t fault);
+					 vm_fault_t fault, bool lock);
 
 #endif /* _LINUX_SPF_H */

@@ -27,6 +27,14 @@
 	X(PTE_LOCK, pte_lock)						\
 	/* a page table entry that is never speculated on */		\
 	X(PTE_NOTSUP, pte_notsup)					\
+	/* a page to read, or to be asked of its file system */		\
+	X(NEEDS_IO, needs_io)						\
+	/* the page is locked by somebody else */			\
+	X(FOLIO_LOCK, folio_lock)					\
+	/* a NUMA hinting fault on a page of another node */		\
+	X(NUMA_REMOTE, numa_remote)					\
+	/* a copy while the mm has MMU notifiers */			\
+	X(NOTIFIER, notifier)						\
 	/* no memory without reclaim, or the memory cgroup is full */	\
 	X(NOMEM, nomem)							\
 	/* a kernel thread, whose use of the mm may be uncounted */	\
