@@ -21,23 +21,12 @@
  */
 #define SPF_MAX_ORDER	(IS_ENABLED(CONFIG_PREEMPT_RCU) ? MAX_PAGE_ORDER : 4)
 
-/*
- * Where spf_delay() can hold up a fault: point, file in debugfs:spf_delay/.
- */
-#define SPF_DELAYS(X)							\
-	/* the VMA was copied and the copy found valid */		\
-	X(SNAPSHOT, snapshot)						\
-	/* the mapping was read from the file, and not yet validated */	\
-	X(MAPPING, mapping)						\
-	/* about to lock the page table, each time */			\
-	X(UNLOCKED, unlocked)						\
-	/* validated, the page table lock held */			\
-	X(LOCKED, locked)
-
+/* Where spf_delay() can hold up a fault. */
 enum spf_delay {
-#define SPF_DELAY_ENUM(point, name)	SPF_DELAY_##point,
-	SPF_DELAYS(SPF_DELAY_ENUM)
-#undef SPF_DELAY_ENUM
+	SPF_DELAY_SNAPSHOT,	/* the copy of the VMA was found valid */
+	SPF_DELAY_MAPPING,	/* about to see whether the file is still it */
+	SPF_DELAY_UNLOCKED,	/* about to lock the page table, each time */
+	SPF_DELAY_LOCKED,	/* validated, with the page table lock */
 	NR_SPF_DELAYS
 };
 

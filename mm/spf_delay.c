@@ -12,9 +12,10 @@
 static u32 spf_delay_us[NR_SPF_DELAYS];
 
 static const char * const spf_delay_names[] = {
-#define SPF_DELAY_NAME(point, name)	[SPF_DELAY_##point] = #name,
-	SPF_DELAYS(SPF_DELAY_NAME)
-#undef SPF_DELAY_NAME
+	[SPF_DELAY_SNAPSHOT]	= "snapshot",
+	[SPF_DELAY_MAPPING]	= "mapping",
+	[SPF_DELAY_UNLOCKED]	= "unlocked",
+	[SPF_DELAY_LOCKED]	= "locked",
 };
 
 /**
