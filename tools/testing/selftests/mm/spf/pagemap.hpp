@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* What the kernel says about single pages of this process. */
+#ifndef SPF_PAGEMAP_HPP
+#define SPF_PAGEMAP_HPP
+
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+
+#include <string>
+#include <vector>
+
+#include "mapping.hpp"
+
+namespace spf {
+
+/* Bits of an entry. */
+inline constexpr unsigned pagemap_soft_dirty = 55;
+inline constexpr unsigned pagemap_present = 63;
+
+/* One "1" or "0" a page, so that two answers compare and print. */
+using PageBits = std::string;
+
+class Pagemap {
+public:
+	Pagemap() : file_(open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC))
+	{
+		must(file_ >= 0, "open of /proc/self/pagemap");
+	}
+	~Pagemap() { close(file_); }
+	Pagemap(const Pagemap &) = delete;
+	Pagemap &operator=(const Pagemap &) = delete;
+
+	PageBits bits(const char *begin, std::size_t pages, unsigned bit) const
+	{
+		std::vector<std::uint64_t> entries(pages);
+		off_t at = reinterpret_cast<std::uintptr_t>(begin) / page_size() * 8;
+		ssize_t length = pages * 8;
+		PageBits found;
+
+		must(pread(file_, entries.data(), length, at) == length, "read of pagemap");
+		for (std::uint64_t entry : entries)
+			found += entry >> bit & 1 ? '1' : '0';
+		return found;
+	}
+
+	/* The pages of which PAGEMAP_SCAN says @category. */
+	PageBits scan(const char *begin, std::size_t pages, std::uint64_t category,
+		      std::uint64_t flags = 0) const
+	{
+		std::vector<page_region> regions(pages);
+		pm_scan_arg arg = {};
+		PageBits found(pages, '0');
+
+		arg.size = sizeof(arg);
+		arg.flags = flags;
+		arg.start = reinterpret_cast<std::uintptr_t>(begin);
+		arg.end = arg.start + pages * page_size();
+		arg.vec = reinterpret_cast<std::uintptr_t>(regions.data());
+		arg.vec_len = regions.size();
+		arg.category_mask = arg.return_mask = category;
+		int count = ioctl(file_, PAGEMAP_SCAN, &arg);
+
+		if (count < 0 && (errno == ENOTTY || errno == EINVAL))
+			throw Skip(format("PAGEMAP_SCAN does not know category %#llx here",
+					  static_cast<unsigned long long>(category)));
+		must(count >= 0, "PAGEMAP_SCAN");
+		for (int i = 0; i < count; i++) {
+			for (std::uint64_t at = regions[i].start; at < regions[i].end;
+			     at += page_size())
+				found[(at - arg.start) / page_size()] = '1';
+		}
+		return found;
+	}
+
+private:
+	int file_;
+};
+
+/* Bits of those pages for which @wanted(page) is true. */
+template <class Wanted> PageBits page_bits(std::size_t pages, Wanted wanted)
+{
+	PageBits bits;
+
+	for (std::size_t i = 0; i < pages; i++)
+		bits += wanted(i) ? '1' : '0';
+	return bits;
+}
+
+/* Names the first page in which they differ. */
+inline void expect_bits(const PageBits &seen, const PageBits &wanted, const char *what)
+{
+	for (std::size_t i = 0; i < wanted.size(); i++)
+		expect(seen[i] == wanted[i], "page %zu is %s%s", i, seen[i] == '1' ? "" : "not ",
+		       what);
+}
+
+} // namespace spf
+
+#endif /* SPF_PAGEMAP_HPP */
