@@ -37,8 +37,12 @@ static bool vma_can_speculate(const struct vm_area_struct *vma,
 	if (vma->vm_flags & special)
 		return false;
 
-	/* The operations outlive the RCU section, whoever provides them. */
-	return !ops || ops->map_pages == filemap_map_pages;
+	/*
+	 * The operations outlive the RCU section, whoever provides them. A file
+	 * without any is /dev/zero: handlers take the memory for anonymous and
+	 * look at the file nevertheless.
+	 */
+	return ops ? ops->map_pages == filemap_map_pages : !vma->vm_file;
 }
 
 /*
@@ -202,9 +206,10 @@ vm_fault_t spf_finish(struct vm_area_struct *vma, vm_fault_t ret)
 	struct vma_speculation *spf;
 
 	spf = container_of(vma, struct vma_speculation, vma);
-	if (ret & VM_FAULT_OOM)
-		vma_speculate_abort(spf, SPF_ABORT_NOMEM);
-	if (likely(!(ret & VM_FAULT_ERROR) && spf->validated))
+	if (ret & VM_FAULT_ERROR)
+		vma_speculate_abort(spf, ret & VM_FAULT_OOM ?
+				    SPF_ABORT_NOMEM : SPF_ABORT_ERROR);
+	if (likely(spf->validated))
 		return ret;
 
 	if (spf->reason == SPF_ABORT_NEEDS_IO ||
@@ -223,7 +228,7 @@ vm_fault_t spf_finish(struct vm_area_struct *vma, vm_fault_t ret)
  * within one RCU section. To publish the subscription and wait then would not
  * do. A second registrant would find it, and return without having waited.
  *
- * The mark stays. So does what it announces, until the mm is gone.
+ * The mark stays, even if the registration fails after all.
  *
  * Context: Process context, mmap_lock held for writing. Sleeps for a grace
  * period.

@@ -41,6 +41,9 @@ bool spf_pte_map_lock(struct vm_fault *vmf, unsigned long addr);
 bool spf_pte_spinlock(struct vm_fault *vmf);
 bool spf_ptl_validate(struct vm_fault *vmf, spinlock_t *ptl);
 bool spf_vma_unchanged(const struct vm_fault *vmf);
+bool spf_may_allocate(const struct vm_area_struct *vma);
+struct folio *filemap_lock_cached_folio(struct vm_fault *vmf);
+bool spf_pte_appeared(struct vm_fault *vmf);
 vm_fault_t spf_lock_swapcache(struct vm_fault *vmf, struct folio *folio);
 bool spf_may_copy(struct vm_fault *vmf);
 vm_fault_t spf_finish(struct vm_area_struct *vma, vm_fault_t ret);
@@ -50,6 +53,12 @@ void spf_stop_copying(struct mm_struct *mm);
 #else
 static inline void spf_stop_copying(struct mm_struct *mm) {}
 #endif
+
+/* How to allocate the folio of a fault on anonymous memory. */
+static inline gfp_t vmf_anon_gfp(const struct vm_fault *vmf)
+{
+	return vmf_speculative(vmf) ? GFP_SPECULATIVE : GFP_HIGHUSER_MOVABLE;
+}
 
 static inline struct vma_speculation *vmf_speculation(const struct vm_fault *vmf)
 {

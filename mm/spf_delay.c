@@ -5,7 +5,7 @@
 #include <linux/debugfs.h>
 #include <linux/init.h>
 #include <linux/ktime.h>
-#include <linux/sched.h>
+#include <linux/processor.h>
 
 #include "spf.h"
 
@@ -22,14 +22,14 @@ static const char * const spf_delay_names[] = {
  * spf_delay() - Stay at a point of a speculative fault for a while
  * @point: The point
  *
- * For as many microseconds as a test has set, by default none. Burns the time,
- * so as not to depend on where the point may sleep.
+ * For as many microseconds as a test has set, by default none, at most a second.
+ * Burns the time, so as not to depend on where the point may sleep.
  *
  * Context: Any.
  */
 void spf_delay(enum spf_delay point)
 {
-	u32 us = READ_ONCE(spf_delay_us[point]);
+	u32 us = min(READ_ONCE(spf_delay_us[point]), USEC_PER_SEC);
 	ktime_t end;
 
 	if (likely(!us))

@@ -137,11 +137,35 @@ bool spf_vma_unchanged(const struct vm_fault *vmf)
 	return false;
 }
 
-/*
- * ->get_policy() would be called to allocate, for a file that nobody keeps open
- * for us.
+/**
+ * spf_pte_appeared() - Has somebody else resolved the fault?
+ * @vmf: The fault, at an entry that was empty
+ *
+ * Context: Within the fault's RCU section.
+ * Return: true if the entry is not empty any more. false also if the fault was
+ * aborted.
  */
-static bool spf_may_allocate(const struct vm_area_struct *vma)
+bool spf_pte_appeared(struct vm_fault *vmf)
+{
+	bool appeared;
+
+	if (!spf_pte_map_lock(vmf, vmf->address))
+		return false;
+	appeared = !pte_none(ptep_get(vmf->pte));
+	pte_unmap_unlock(vmf->pte, vmf->ptl);
+	return appeared;
+}
+
+/**
+ * spf_may_allocate() - May a speculative fault allocate for a VMA?
+ * @vma: The copy of the VMA
+ *
+ * ->get_policy() would be called, for a file that nobody keeps open for us.
+ *
+ * Context: Within the fault's RCU section.
+ * Return: false if the fault must be aborted.
+ */
+bool spf_may_allocate(const struct vm_area_struct *vma)
 {
 #ifdef CONFIG_NUMA
 	return !vma->vm_ops || !vma->vm_ops->get_policy;
@@ -167,13 +191,14 @@ vm_fault_t spf_lock_swapcache(struct vm_fault *vmf, struct folio *folio)
 		return spf_abort(vmf, SPF_ABORT_NEEDS_IO);
 
 	/*
-	 * The anon_vma may be younger than the copy of the VMA. And to touch a
-	 * page that readahead brought is told the VMA, which is not ours to
-	 * write to.
+	 * The anon_vma may be younger than the copy of the VMA. And the VMA is
+	 * where it is noted that a page which readahead brought is used. It is
+	 * not ours to write to.
 	 */
 	if (unlikely(!vmf->vma->anon_vma))
 		reason = SPF_ABORT_VMA_NOANON;
-	else if (folio_test_readahead(folio) || !spf_may_allocate(vmf->vma))
+	else if ((!folio_test_large(folio) && folio_test_readahead(folio)) ||
+		 !spf_may_allocate(vmf->vma))
 		reason = SPF_ABORT_PTE_NOTSUP;
 	else if (!folio_trylock(folio))
 		reason = SPF_ABORT_FOLIO_LOCK;

@@ -11,7 +11,7 @@
 	X(VMA_NONE, vma_none)						\
 	/* the VMA is being, or was, changed */				\
 	X(VMA_CHANGED, vma_changed)					\
-	/* a write to a VMA without anon_vma */				\
+	/* a write to, or a swap entry in, a VMA without anon_vma */	\
 	X(VMA_NOANON, vma_noanon)					\
 	/* a kind of VMA that is never speculated on */			\
 	X(VMA_NOTSUP, vma_notsup)					\
@@ -21,7 +21,7 @@
 	X(PMD_NONE, pmd_none)						\
 	/* the page table was removed or replaced */			\
 	X(PMD_CHANGED, pmd_changed)					\
-	/* a huge page at the address */				\
+	/* a huge page, and more to do than to set bits in its entry */	\
 	X(PMD_HUGE, pmd_huge)						\
 	/* the page table lock stayed busy */				\
 	X(PTE_LOCK, pte_lock)						\
