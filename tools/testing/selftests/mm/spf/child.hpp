@@ -3,6 +3,7 @@
 #ifndef SPF_CHILD_HPP
 #define SPF_CHILD_HPP
 
+#include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -12,10 +13,35 @@
 
 namespace spf {
 
+/* Where one process waits until another lets it go on. */
+class Gate {
+public:
+	Gate() { must(pipe(ends_) == 0, "pipe"); }
+	~Gate()
+	{
+		close(ends_[0]);
+		close(ends_[1]);
+	}
+	Gate(const Gate &) = delete;
+	Gate &operator=(const Gate &) = delete;
+
+	/* Lets one pass, who waits already or will. */
+	void open() { must(write(ends_[1], "", 1) == 1, "opening a gate"); }
+	void wait()
+	{
+		char one;
+
+		must(read(ends_[0], &one, 1) == 1, "waiting at a gate");
+	}
+
+private:
+	int ends_[2];
+};
+
 /*
  * A forked child running @body, a function that returns text. collect() gives this
  * text, or throws what the child threw; a child ended by a signal gives "killed by
- * signal N".
+ * signal N". A child that is not collected is killed: something has failed.
  */
 class Child {
 public:
@@ -35,8 +61,10 @@ public:
 	}
 	~Child()
 	{
-		if (pid_ > 0)
+		if (pid_ > 0) {
+			kill(pid_, SIGKILL);
 			wait();
+		}
 		close(output_);
 	}
 	Child(const Child &) = delete;

@@ -76,7 +76,7 @@ inline Mode mode()
 	return *text == "1\n" ? Mode::on : Mode::off;
 }
 
-/* The lines of /proc/vmstat that count faults, at one moment or between two. */
+/* The lines of /proc/vmstat about faults and what they do, at one moment or between two. */
 class Counters {
 public:
 	static Counters now()
@@ -87,9 +87,12 @@ public:
 		std::uint64_t value;
 
 		while (file >> name >> value) {
-			if (name.rfind("spf_", 0) == 0 || name.rfind("vma_lock_", 0) == 0 ||
-			    name == "pgfault" || name == "pgmajfault")
-				counters.values_[name] = value;
+			for (const char *prefix :
+			     {"spf_", "vma_lock_", "pgfault", "pgmajfault", "numa_hint_faults",
+			      "numa_pages_migrated", "numa_pte_updates", "pswp"}) {
+				if (name.rfind(prefix, 0) == 0)
+					counters.values_[name] = value;
+			}
 		}
 		return counters;
 	}
@@ -167,6 +170,23 @@ inline void expect_speculated(const Counters &moved, std::uint64_t least)
 		       static_cast<unsigned long long>(least), moved.summary().c_str());
 	if (mode() == Mode::off)
 		expect(moved.attempt() == 0, "speculation is off, yet: %s",
+		       moved.summary().c_str());
+}
+
+/*
+ * Runs @faults, which takes @count faults of one kind: expects that nearly all that
+ * was faulted is this, and that it was speculated.
+ */
+template <class Faults> void speculates(std::size_t count, Faults faults)
+{
+	Counters before = Counters::now();
+
+	faults();
+	Counters moved = Counters::now().since(before);
+
+	expect_speculated(moved, count * 99 / 100);
+	if (mode() == Mode::on)
+		expect(moved["pgfault"] <= count * 105 / 100, "more than %zu faults: %s", count,
 		       moved.summary().c_str());
 }
 

@@ -40,17 +40,24 @@ inline void allow_huge_pages(bool allow)
 	must(prctl(PR_SET_THP_DISABLE, !allow, 0, 0, 0) == 0, "prctl(PR_SET_THP_DISABLE)");
 }
 
-/* As long as this lives: huge pages on request, and folios of enabled sizes. */
+/*
+ * As long as this lives: huge pages on request, and folios of enabled sizes, made by
+ * faults. Their daemon, which write-locks VMAs to make some itself, rests.
+ */
 class HugePages {
 public:
-	HugePages() : never_("/sys/kernel/mm/transparent_hugepage/enabled", "never")
-	{
-		allow_huge_pages(true);
-	}
+	HugePages() { allow_huge_pages(true); }
 	~HugePages() { allow_huge_pages(false); }
 
 private:
-	Setting never_;
+	static std::string sysfs(const char *name)
+	{
+		return std::string("/sys/kernel/mm/transparent_hugepage/") + name;
+	}
+
+	Setting never_{sysfs("enabled"), "never"};
+	Setting little_{sysfs("khugepaged/pages_to_scan"), "1"};
+	Setting seldom_{sysfs("khugepaged/scan_sleep_millisecs"), "4294967295"};
 };
 
 /*
@@ -100,7 +107,7 @@ public:
 	{
 		must(munmap(begin_ + offset, length) == 0, "munmap of a piece of an arena");
 	}
-	void advise(std::size_t offset, std::size_t length, int advice)
+	void advise(std::size_t offset, std::size_t length, int advice) const
 	{
 		must(madvise(begin_ + offset, length, advice) == 0, "madvise of an arena");
 	}

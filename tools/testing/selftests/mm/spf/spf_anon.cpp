@@ -4,8 +4,6 @@
  * the contents are right, and with speculation on the counters show that faults of
  * this kind were really resolved by it.
  */
-#include <sched.h>
-
 #include "child.hpp"
 #include "counters.hpp"
 #include "ktap.hpp"
@@ -50,15 +48,6 @@ static void expect_stamps(const Arena &arena)
 {
 	for (std::size_t i = 0; i < arena.pages(); i++)
 		expect_page(arena, i, stamp(i));
-}
-
-/* Runs @faults, and expects 0.99 of @count faults to have been speculated. */
-template <class Faults> static void speculates(std::size_t count, Faults faults)
-{
-	Counters before = Counters::now();
-
-	faults();
-	expect_speculated(Counters::now().since(before), count * 99 / 100);
 }
 
 /* The tables that a section allocated are what must not have been speculated. */
@@ -210,12 +199,7 @@ static void large_folio()
 
 int main(int argc, char **argv)
 {
-	cpu_set_t set;
-
-	/* One CPU: its batch of new pages, and nobody else's, can hold a reference. */
-	CPU_ZERO(&set);
-	CPU_SET(cpus().front(), &set);
-	sched_setaffinity(0, sizeof(set), &set);
+	OneCpu here;
 
 	allow_huge_pages(false);
 	return run_tests(argc, argv,

@@ -31,6 +31,29 @@ inline std::vector<unsigned> cpus()
 	return usable;
 }
 
+/*
+ * As long as this lives, the calling thread and what it forks stay on one CPU: its
+ * batch of new pages, and nobody else's, can hold a reference to a page.
+ */
+class OneCpu {
+public:
+	explicit OneCpu(unsigned cpu = cpus().front())
+	{
+		cpu_set_t one;
+
+		must(sched_getaffinity(0, sizeof(old_), &old_) == 0, "sched_getaffinity");
+		CPU_ZERO(&one);
+		CPU_SET(cpu, &one);
+		must(sched_setaffinity(0, sizeof(one), &one) == 0, "sched_setaffinity");
+	}
+	~OneCpu() { sched_setaffinity(0, sizeof(old_), &old_); }
+	OneCpu(const OneCpu &) = delete;
+	OneCpu &operator=(const OneCpu &) = delete;
+
+private:
+	cpu_set_t old_;
+};
+
 class Barrier {
 public:
 	explicit Barrier(unsigned threads) { pthread_barrier_init(&barrier_, nullptr, threads); }

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Large folios: writes to huge pages that are mapped read-only and ours alone, and
+ * first touches and writes of folios of the sizes below.
+ */
+#include <fcntl.h>
+
+#include "child.hpp"
+#include "counters.hpp"
+#include "ktap.hpp"
+#include "mapping.hpp"
+#include "pages.hpp"
+#include "team.hpp"
+
+using namespace spf;
+
+/* What sysfs says of folios of one size, and which file says it. */
+static std::string of_size(std::size_t kilobytes, const char *what)
+{
+	return "/sys/kernel/mm/transparent_hugepage/hugepages-" + std::to_string(kilobytes) +
+	       "kB/" + what;
+}
+
+/* A fault for each huge page: many of them take a lot of memory. */
+static constexpr std::size_t huge_pages = 192;
+
+/* Memory of huge pages, in which each small one is told from the others by one word. */
+class HugeArena {
+public:
+	HugeArena() : always_(of_size(table_span() / 1024, "enabled"), "always"), arena_(huge_pages)
+	{
+		for (std::size_t page = 0; page < arena_.pages(); page++)
+			*word(page) = page;
+		expect_huge();
+	}
+
+	const Arena &operator*() const { return arena_; }
+
+	/* One write each huge page: what is to fault. */
+	void write(std::uint64_t value) const
+	{
+		for (std::size_t page = 0; page < arena_.pages(); page += each())
+			word(page)[1] = value;
+	}
+
+	void expect_written(std::uint64_t value) const
+	{
+		for (std::size_t page = 0; page < arena_.pages(); page++)
+			expect(*word(page) == page && word(page)[1] == (page % each() ? 0 : value),
+			       "page %zu holds %llu and %llu", page,
+			       static_cast<unsigned long long>(*word(page)),
+			       static_cast<unsigned long long>(word(page)[1]));
+	}
+
+	/* What the kernel says of the first of them; never where it does not follow this. */
+	bool soft_dirty() const
+	{
+		std::uintptr_t page =
+			reinterpret_cast<std::uintptr_t>(arena_.begin()) / page_size();
+		std::uint64_t entry = 0;
+		int pagemap = open("/proc/self/pagemap", O_RDONLY);
+		ssize_t got = pread(pagemap, &entry, sizeof(entry), page * sizeof(entry));
+
+		close(pagemap);
+		must(got == sizeof(entry), "reading /proc/self/pagemap");
+		return entry >> 55 & 1;
+	}
+
+	/* None of them was split. */
+	void expect_huge() const
+	{
+		std::uint64_t huge = proc_field("/proc/self/smaps_rollup", "AnonHugePages");
+
+		expect(huge >= arena_.size() / 1024, "%llu of %zu kB are huge pages",
+		       static_cast<unsigned long long>(huge), arena_.size() / 1024);
+	}
+
+private:
+	static std::size_t each() { return table_span() / page_size(); }
+	volatile std::uint64_t *word(std::size_t page) const
+	{
+		return reinterpret_cast<volatile std::uint64_t *>(arena_.page(page));
+	}
+
+	HugePages allowed_;
+	Setting always_;
+	OneCpu here_;
+	Arena arena_;
+};
+
+/* With the child gone, what fork() left read-only is ours again. */
+static void write_after_fork()
+{
+	HugeArena huge;
+
+	for (std::uint64_t round = 1; round <= 2; round++) {
+		Child([] { return std::string(); }).collect();
+		speculates(huge_pages, [&] { huge.write(round); });
+		huge.expect_written(round);
+		huge.expect_huge();
+	}
+}
+
+/* With the child there, each is split and copied in part; nothing is counted. */
+static void write_while_shared()
+{
+	HugeArena huge;
+	Gate written;
+	Child child([&] {
+		written.wait();
+		huge.expect_written(0);
+		return std::string();
+	});
+
+	huge.write(1);
+	huge.expect_written(1);
+	written.open();
+	child.collect();
+	huge.expect_written(1);
+}
+
+/*
+ * Permissions taken and given back, accessed and dirty bits cleared. The entries stay;
+ * where the processor sets the bits there are no faults to count.
+ */
+static void write_after_changes()
+{
+	HugeArena huge;
+	std::uint64_t round = 0;
+
+	for (int prot : {PROT_READ, PROT_NONE}) {
+		must(mprotect((*huge).begin(), (*huge).size(), prot) == 0, "mprotect");
+		must(mprotect((*huge).begin(), (*huge).size(), PROT_READ | PROT_WRITE) == 0,
+		     "mprotect");
+		huge.write(++round);
+		huge.expect_written(round);
+	}
+	must(write_file("/proc/self/clear_refs", "1") == 0, "writing to clear_refs");
+	huge.write(++round);
+	huge.expect_written(round);
+	huge.expect_huge();
+}
+
+/* To follow writes the kernel takes away the permission to write. */
+static void write_soft_dirty()
+{
+	HugeArena huge;
+
+	if (!huge.soft_dirty())
+		throw Skip("this kernel does not follow writes (CONFIG_MEM_SOFT_DIRTY)");
+	must(write_file("/proc/self/clear_refs", "4") == 0, "writing to clear_refs");
+	expect(!huge.soft_dirty(), "a huge page is soft-dirty after clear_refs");
+	speculates(huge_pages, [&] { huge.write(1); });
+	expect(huge.soft_dirty(), "a huge page is not soft-dirty after a write");
+	huge.expect_written(1);
+	huge.expect_huge();
+}
+
+/*
+ * The first touch of each table's memory allocates the table; each other one maps a
+ * folio of @kilobytes. Then, page by page, what fork() left read-only is reused.
+ */
+static void folios(std::size_t kilobytes)
+{
+	HugePages allowed;
+	Setting always(of_size(kilobytes, "enabled"), "always");
+	OneCpu here;
+	std::size_t tables = kilobytes < 512 ? 32 : 128;
+	Arena arena(tables);
+	Pages pages(arena);
+	std::size_t folio = kilobytes * 1024 / page_size();
+	std::size_t faults = pages.count() / folio - tables;
+	auto allocated = [&] {
+		return std::stoull(read_file(of_size(kilobytes, "stats/anon_fault_alloc")).value());
+	};
+
+	for (std::size_t at = 0; at < arena.size(); at += table_span())
+		arena.begin()[at] = 1;
+	std::uint64_t before = allocated();
+
+	speculates(faults, [&] {
+		for (std::size_t page = 0; page < pages.count(); page += folio)
+			*pages.word(page) = 1;
+	});
+	std::uint64_t folios = allocated() - before;
+
+	expect(folios >= faults * 99 / 100, "%llu folios of %zu kB for %zu faults",
+	       static_cast<unsigned long long>(folios), kilobytes, faults);
+	for (std::size_t page = 0; page < pages.count(); page++)
+		expect(*pages.word(page) == (page % folio == 0) && *pages.word(page, 1) == 0,
+		       "fresh page %zu holds %llu", page,
+		       static_cast<unsigned long long>(*pages.word(page)));
+
+	Pages some(arena.begin(), 4096);
+
+	some.fill();
+	Child([] { return std::string(); }).collect();
+	speculates(some.count(), [&] { some.mark(1); });
+	some.expect_marked(1);
+}
+
+int main(int argc, char **argv)
+{
+	std::vector<Test> tests = {
+		{"write_after_fork", write_after_fork},
+		{"write_while_shared", write_while_shared},
+		{"write_after_changes", write_after_changes},
+		{"write_soft_dirty", write_soft_dirty},
+	};
+
+	for (std::size_t kilobytes : {16, 32, 64, 128, 256, 512, 1024})
+		tests.push_back({"folios_" + std::to_string(kilobytes) + "kB", [kilobytes] {
+					 folios(kilobytes);
+				 }});
+	allow_huge_pages(false);
+	return run_tests(argc, argv, tests);
+}

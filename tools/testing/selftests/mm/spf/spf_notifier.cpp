@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Processes whose memory a device mirrors (lib/test_hmm.c): the device hears of each
+ * page before it is replaced, so no copy is made behind its back.
+ */
+#include <fcntl.h>
+#include <sched.h>
+#include <sys/ioctl.h>
+
+#include <atomic>
+#include <vector>
+
+#include "../../../../../lib/test_hmm_uapi.h"
+
+#include "child.hpp"
+#include "counters.hpp"
+#include "ktap.hpp"
+#include "mapping.hpp"
+#include "pages.hpp"
+#include "team.hpp"
+
+using namespace spf;
+
+/* A device that reads this process's memory through page tables of its own. */
+class Mirror {
+public:
+	Mirror() : device_(open("/dev/hmm_dmirror0", O_RDWR))
+	{
+		if (device_ < 0)
+			throw Skip(format("cannot open /dev/hmm_dmirror0 (CONFIG_TEST_HMM): %s",
+					  strerror(errno)));
+	}
+	~Mirror() { close(device_); }
+	Mirror(const Mirror &) = delete;
+	Mirror &operator=(const Mirror &) = delete;
+
+	/* What the device sees at @pages, into as many bytes at @to. */
+	void read(const Pages &pages, char *to) const
+	{
+		struct hmm_dmirror_cmd command = {};
+
+		command.addr = reinterpret_cast<std::uintptr_t>(pages.begin());
+		command.ptr = reinterpret_cast<std::uintptr_t>(to);
+		command.npages = pages.count();
+		/* The device gives up when it has lost a race for a second. */
+		while (ioctl(device_, HMM_DMIRROR_READ, &command))
+			must(errno == EBUSY, "reading through the device");
+		expect(command.cpages == pages.count(), "the device read %llu of %zu pages",
+		       static_cast<unsigned long long>(command.cpages), pages.count());
+	}
+
+private:
+	int device_;
+};
+
+static std::string aborts_in_child()
+{
+	OneCpu here;
+	Arena arena(8);
+	Pages pages(arena);
+	Gate copied;
+
+	pages.fill();
+	Child sharer([&] {
+		copied.wait();
+		pages.expect_marked(0);
+		return std::string();
+	});
+	Mirror mirror;
+	Counters before = Counters::now();
+
+	pages.mark(1);
+	Counters moved = Counters::now().since(before);
+
+	if (mode() == Mode::on) {
+		expect(moved.aborts()["notifier"] >= pages.count() * 99 / 100,
+		       "copies were not left to who calls notifiers: %s", moved.summary().c_str());
+		expect(moved.success() <= pages.count() / 100,
+		       "copies were made without a call of the notifiers: %s",
+		       moved.summary().c_str());
+	}
+	pages.expect_marked(1);
+	copied.open();
+	sharer.collect();
+
+	/* A page that is reused, or new, is nothing that notifiers are told. */
+	Child([] { return std::string(); }).collect();
+	speculates(pages.count(), [&] { pages.mark(2); });
+	pages.expect_marked(2);
+	arena.discard_but_one_per_table();
+	speculates(pages.count() - 8, [&] { pages.mark(3); });
+
+	/* Nobody mirrors the child. */
+	Child([&] {
+		speculates(pages.count(), [&] { pages.mark(4); });
+		return std::string();
+	}).collect();
+	for (std::size_t page = 0; page < pages.count(); page++)
+		expect(*pages.word(page, 1) == 0 || page % (pages.count() / 8) == 0,
+		       "a discarded page is back");
+	return "";
+}
+
+/* A process that had a notifier is not what it was: each test has one of its own. */
+static void aborts()
+{
+	Child(aborts_in_child).collect();
+}
+
+/*
+ * Two threads count up in each page, while one of them forks. What a page held before
+ * the device reads it is the least that it may read.
+ */
+class Storm {
+public:
+	Storm() : arena_(1), pages_(arena_), written_(pages_.count()) {}
+
+	std::string run()
+	{
+		Team team(2, [&](unsigned id) {
+			if (id)
+				mirror(team);
+			else
+				count_up(team);
+		});
+
+		team.start();
+		for (std::uint64_t value = 1; !team.stopping(); value++)
+			fork_and_write(value);
+		team.finish();
+		return "";
+	}
+
+private:
+	static constexpr unsigned reads = 16;
+	static constexpr std::size_t piece = 32;
+
+	/* Every other page. */
+	void write(std::size_t first, std::uint64_t value)
+	{
+		for (std::size_t page = first; page < pages_.count(); page += 2) {
+			*pages_.word(page) = value;
+			written_[page].store(value, std::memory_order_release);
+		}
+	}
+
+	void count_up(const Team &team)
+	{
+		for (std::uint64_t value = 1; !team.stopping(); value++)
+			write(0, value);
+	}
+
+	/* A child that is there while pages are written, so that each is copied. */
+	void fork_and_write(std::uint64_t value)
+	{
+		Gate written;
+		Child sharer([&] {
+			written.wait();
+			return std::string();
+		});
+
+		write(1, value);
+		written.open();
+		sharer.collect();
+		forks_++;
+	}
+
+	/* Opens the device in the middle of the storm, and reads a piece of the pages a time. */
+	void mirror(Team &team)
+	{
+		std::vector<std::uint64_t> before(piece);
+		std::vector<char> seen(piece * page_size());
+
+		while (!forks_ && !team.stopping())
+			sched_yield();
+		Mirror device;
+
+		for (unsigned i = 0; i < reads && !team.stopping(); i++) {
+			std::size_t first = i * piece % pages_.count();
+
+			for (std::size_t page = 0; page < piece; page++)
+				before[page] =
+					written_[first + page].load(std::memory_order_acquire);
+			device.read(Pages(arena_.page(first), piece), seen.data());
+			compare(before, Pages(seen.data(), piece));
+		}
+		team.stop();
+	}
+
+	void compare(const std::vector<std::uint64_t> &before, const Pages &seen) const
+	{
+		for (std::size_t page = 0; page < before.size(); page++)
+			expect(*seen.word(page) >= before[page],
+			       "page %zu held %llu, later the device read %llu from it", page,
+			       static_cast<unsigned long long>(before[page]),
+			       static_cast<unsigned long long>(*seen.word(page)));
+	}
+
+	Arena arena_;
+	Pages pages_;
+	std::vector<std::atomic<std::uint64_t>> written_;
+	std::atomic<unsigned> forks_{0};
+};
+
+/* Several times, since it is the first notifier of a process that races with copies. */
+static void storm()
+{
+	for (unsigned round = 0; round < 4; round++)
+		Child([] { return Storm().run(); }).collect();
+}
+
+int main(int argc, char **argv)
+{
+	allow_huge_pages(false);
+	return run_tests(argc, argv, {{"aborts", aborts}, {"storm", storm}});
+}

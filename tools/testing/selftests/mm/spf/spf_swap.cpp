@@ -1,0 +1,413 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Faults on pages that were swapped out. A page that is still, or again, in the swap
+ * cache is mapped speculatively; a page that must be read is not, but may be once it was
+ * read. Devices of the test's own are swapped to.
+ */
+#include <fcntl.h>
+#include <linux/loop.h>
+#include <sched.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/swap.h>
+#include <sys/uio.h>
+
+#include "child.hpp"
+#include "counters.hpp"
+#include "ktap.hpp"
+#include "mapping.hpp"
+#include "pages.hpp"
+#include "team.hpp"
+
+using namespace spf;
+
+/* 4096 faults with 4K pages. */
+static constexpr std::size_t tables = 8;
+
+/* A device that is swapped to as long as this lives. */
+class SwapSpace {
+public:
+	/* In kB, as /proc/swaps has it. */
+	std::uint64_t used() const
+	{
+		std::istringstream lines(read_file("/proc/swaps").value_or(""));
+		std::string line, name, type;
+		std::uint64_t size, used;
+
+		while (std::getline(lines, line)) {
+			if (std::istringstream(line) >> name >> type >> size >> used &&
+			    name == device_)
+				return used;
+		}
+		throw Failure("/proc/swaps does not list " + device_);
+	}
+
+protected:
+	static constexpr std::size_t size = 64 << 20;
+
+	SwapSpace() = default;
+	~SwapSpace() = default;
+	SwapSpace(const SwapSpace &) = delete;
+	SwapSpace &operator=(const SwapSpace &) = delete;
+
+	/* The first page says what the device is for, and how many pages it has. */
+	void begin(const std::string &device)
+	{
+		std::string page(page_size(), '\0');
+		std::uint32_t version = 1, last = size / page_size() - 1;
+		static const std::string magic = "SWAPSPACE2";
+
+		device_ = device;
+		memcpy(&page[1024], &version, sizeof(version));
+		memcpy(&page[1028], &last, sizeof(last));
+		page.replace(page.size() - magic.size(), magic.size(), magic);
+		int error = write_file(device_, page);
+
+		expect(!error, "writing to %s: %s", device_.c_str(), strerror(error));
+		must(swapon(device_.c_str(), 0) == 0, "swapon");
+	}
+	void end() const { swapoff(device_.c_str()); }
+
+private:
+	std::string device_;
+};
+
+/* Compressed memory: what is read is there at once. */
+class Zram : public SwapSpace {
+public:
+	Zram()
+	{
+		auto number = read_file("/sys/class/zram-control/hot_add");
+
+		if (!number)
+			throw Skip("no zram devices here (CONFIG_ZRAM)");
+		number_ = std::to_string(std::stoul(*number));
+		try {
+			int error = write_file("/sys/block/zram" + number_ + "/disksize",
+					       std::to_string(size));
+
+			expect(!error, "setting the size of a zram device: %s", strerror(error));
+			begin("/dev/zram" + number_);
+		} catch (...) {
+			remove();
+			throw;
+		}
+	}
+	~Zram()
+	{
+		end();
+		remove();
+	}
+
+private:
+	void remove() { write_file("/sys/class/zram-control/hot_remove", number_); }
+
+	std::string number_;
+};
+
+/* A file in memory behind a loop device: what is read has to be waited for. */
+class Loop : public SwapSpace {
+public:
+	Loop()
+	{
+		int control = open("/dev/loop-control", O_RDWR);
+
+		if (control < 0)
+			throw Skip("no loop devices here (CONFIG_BLK_DEV_LOOP)");
+		int number = ioctl(control, LOOP_CTL_GET_FREE);
+		int file = memfd_create("spf", 0);
+
+		close(control);
+		device_ = open(format("/dev/loop%d", number).c_str(), O_RDWR);
+		bool tied = ftruncate(file, size) == 0 && ioctl(device_, LOOP_SET_FD, file) == 0;
+
+		close(file);
+		try {
+			must(tied, "tying a file to a loop device");
+			begin(format("/dev/loop%d", number));
+		} catch (...) {
+			remove();
+			throw;
+		}
+	}
+	~Loop()
+	{
+		end();
+		remove();
+	}
+
+private:
+	void remove()
+	{
+		ioctl(device_, LOOP_CLR_FD);
+		close(device_);
+	}
+
+	int device_;
+};
+
+static std::uint64_t swapped_pages()
+{
+	return proc_field("/proc/self/status", "VmSwap") * 1024 / page_size();
+}
+
+static void page_out(const Arena &arena)
+{
+	arena.advise(0, arena.size(), MADV_PAGEOUT);
+	expect(swapped_pages() >= arena.pages() * 99 / 100, "%llu of %zu pages were swapped out",
+	       static_cast<unsigned long long>(swapped_pages()), arena.pages());
+}
+
+/* Whatever was swapped out is back, and its space in the device is free again. */
+static void expect_nothing_swapped(const SwapSpace &space)
+{
+	expect(swapped_pages() == 0, "%llu pages are still swapped out",
+	       static_cast<unsigned long long>(swapped_pages()));
+	expect(space.used() == 0, "%llu kB of the device are still in use",
+	       static_cast<unsigned long long>(space.used()));
+}
+
+/* Each page comes from the device, in the way it always did. */
+static void miss()
+{
+	OneCpu here;
+	Zram zram;
+	Arena arena(tables);
+	Pages pages(arena);
+
+	pages.fill();
+	page_out(arena);
+	Counters before = Counters::now();
+
+	pages.touch();
+	Counters moved = Counters::now().since(before);
+
+	expect(moved["pswpin"] >= pages.count() * 99 / 100 &&
+		       moved["pgmajfault"] >= pages.count() * 99 / 100,
+	       "not every page was read from the device: %s", moved.summary().c_str());
+	pages.expect_marked(0);
+	pages.mark(1);
+	pages.expect_marked(1);
+	expect_nothing_swapped(zram);
+}
+
+/*
+ * Swapped out, then shared by fork(): what the child reads stays in the swap cache as
+ * long as the parent has not read it, too.
+ */
+static void shared_hit()
+{
+	OneCpu here;
+	Zram zram;
+	Arena arena(tables);
+	Pages pages(arena);
+	Gate cached, mapped;
+
+	pages.fill();
+	page_out(arena);
+	Child child([&] {
+		pages.expect_marked(0);
+		cached.open();
+		mapped.wait();
+		pages.expect_marked(0);
+		pages.mark(2);
+		pages.expect_marked(2);
+		return std::string();
+	});
+	cached.wait();
+	std::uint64_t read = Counters::now()["pswpin"];
+
+	speculates(pages.count(), [&] { pages.touch(); });
+	read = Counters::now()["pswpin"] - read;
+	expect(read <= pages.count() / 100, "%llu pages were not in the swap cache",
+	       static_cast<unsigned long long>(read));
+	pages.expect_marked(0);
+	pages.mark(1);
+	mapped.open();
+	child.collect();
+	pages.expect_marked(1);
+	expect_nothing_swapped(zram);
+}
+
+/* Pages that a pipe refers to: reclaim unmaps them, and cannot let go of them. */
+class Held {
+public:
+	explicit Held(const Arena &arena)
+	{
+		struct iovec all = {arena.begin(), arena.size()};
+
+		must(pipe(ends_) == 0, "pipe");
+		if (fcntl(ends_[1], F_SETPIPE_SZ, static_cast<int>(arena.size())) < 0)
+			throw Skip(format("cannot make a pipe of %zu kB: %s", arena.size() / 1024,
+					  strerror(errno)));
+		must(vmsplice(ends_[1], &all, 1, 0) == static_cast<ssize_t>(arena.size()),
+		     "vmsplice");
+	}
+	~Held()
+	{
+		close(ends_[0]);
+		close(ends_[1]);
+	}
+	Held(const Held &) = delete;
+	Held &operator=(const Held &) = delete;
+
+private:
+	int ends_[2];
+};
+
+/* Nobody else has these pages: a write may have them as they are. */
+template <bool write> static void exclusive_hit()
+{
+	OneCpu here;
+	Zram zram;
+	Arena arena(tables);
+	Pages pages(arena);
+
+	pages.fill();
+	Held held(arena);
+
+	page_out(arena);
+	std::uint64_t read = Counters::now()["pswpin"];
+
+	speculates(pages.count(), [&] {
+		if (write)
+			pages.mark(1);
+		else
+			pages.touch();
+	});
+	read = Counters::now()["pswpin"] - read;
+	expect(read <= pages.count() / 100, "%llu pages were not in the swap cache",
+	       static_cast<unsigned long long>(read));
+	pages.expect_marked(write);
+	expect_nothing_swapped(zram);
+}
+
+/* A control group of the calling process's own. */
+class Group {
+public:
+	Group()
+	{
+		write_file(root + "/cgroup.subtree_control", "+memory");
+		if (mkdir(path().c_str(), 0700))
+			throw Skip(format("cannot make a control group: %s", strerror(errno)));
+		if (write_file(path() + "/cgroup.procs", "0") ||
+		    !read_file(path() + "/memory.stat")) {
+			leave();
+			throw Skip("no control groups for memory here (CONFIG_MEMCG)");
+		}
+	}
+	~Group() { leave(); }
+	Group(const Group &) = delete;
+	Group &operator=(const Group &) = delete;
+
+	/* Gives up what was swapped out, and is still in memory. */
+	void drop_swap_cache() const
+	{
+		for (int tries = 0; cached(); tries++) {
+			expect(tries < 1000, "%zu bytes stay in the swap cache", cached());
+			write_file(path() + "/memory.reclaim", std::to_string(cached()));
+		}
+	}
+
+private:
+	static inline const std::string root = "/sys/fs/cgroup";
+	static std::string path() { return root + "/spf_swap"; }
+
+	std::size_t cached() const
+	{
+		std::string text = read_file(path() + "/memory.stat").value_or("");
+		std::size_t at = text.find("\nswapcached ");
+
+		expect(at != text.npos, "memory.stat has no line swapcached");
+		return std::stoul(text.substr(at + strlen("\nswapcached ")));
+	}
+	void leave() const
+	{
+		write_file(root + "/cgroup.procs", "0");
+		rmdir(path().c_str());
+	}
+};
+
+/*
+ * A page that has to be waited for: the wait is without a lock, and the fault that goes
+ * on after it is speculated.
+ */
+static void retry()
+{
+	/* No page but the one that is asked for. */
+	Setting alone("/proc/sys/vm/page-cluster", "0");
+	OneCpu here;
+	Loop loop;
+	Group group;
+	Arena arena(tables);
+	Pages pages(arena);
+
+	pages.fill();
+	page_out(arena);
+	group.drop_swap_cache();
+	Counters before = Counters::now();
+
+	pages.touch();
+	Counters moved = Counters::now().since(before);
+	std::uint64_t retried = moved["vma_lock_retry"];
+
+	expect(moved["pswpin"] >= pages.count() * 99 / 100 && retried >= 1024,
+	       "too few pages were waited for: %s", moved.summary().c_str());
+	expect_speculated(moved, retried * 99 / 100);
+	pages.expect_marked(0);
+	pages.mark(1);
+	pages.expect_marked(1);
+	expect(swapped_pages() == 0, "%llu pages are still swapped out",
+	       static_cast<unsigned long long>(swapped_pages()));
+}
+
+/*
+ * Threads count up in words of their own in every page while the pages are swapped out
+ * and processes forked: they meet at the lock of the folio, and no count is lost.
+ */
+static void storm()
+{
+	static constexpr unsigned writers = 2;
+	Zram zram;
+	Arena arena(1);
+	Pages pages(arena);
+	Team team(writers, [&](unsigned id) {
+		for (std::uint64_t value = 1; !team.stopping(); value++) {
+			for (std::size_t page = 0; page < pages.count(); page++) {
+				expect(*pages.word(page, id) == value - 1,
+				       "page %zu holds %llu, not the %llu written last", page,
+				       static_cast<unsigned long long>(*pages.word(page, id)),
+				       static_cast<unsigned long long>(value - 1));
+				*pages.word(page, id) = value;
+			}
+		}
+	});
+
+	team.start();
+	for (unsigned round = 0; round < 8 && !team.stopping(); round++) {
+		arena.advise(0, arena.size(), MADV_PAGEOUT);
+		Child([&] {
+			pages.touch();
+			return std::string();
+		}).collect();
+	}
+	team.stop();
+	team.finish();
+	pages.touch();
+	expect(swapped_pages() == 0, "%llu pages are still swapped out",
+	       static_cast<unsigned long long>(swapped_pages()));
+}
+
+int main(int argc, char **argv)
+{
+	allow_huge_pages(false);
+	return run_tests(argc, argv,
+			 {
+				 {"miss", miss},
+				 {"shared_hit", shared_hit},
+				 {"exclusive_hit_read", exclusive_hit<false>},
+				 {"exclusive_hit_write", exclusive_hit<true>},
+				 {"retry", retry},
+				 {"storm", storm},
+			 });
+}
