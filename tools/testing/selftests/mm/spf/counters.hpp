@@ -174,6 +174,18 @@ inline void expect_speculated(const Counters &moved, std::uint64_t least)
 }
 
 /*
+ * That the @faults of a kind were speculated: hardly any other one was counted that
+ * could stand in for them.
+ */
+inline void expect_resolved(const Counters &moved, std::uint64_t faults)
+{
+	expect_speculated(moved, faults * 99 / 100);
+	expect(mode() != Mode::on || moved["pgfault"] <= faults * 105 / 100,
+	       "more faults than the expected %llu: %s", static_cast<unsigned long long>(faults),
+	       moved.summary().c_str());
+}
+
+/*
  * Runs @faults, which takes @count faults of one kind: expects that nearly all that
  * was faulted is this, and that it was speculated.
  */
@@ -182,12 +194,7 @@ template <class Faults> void speculates(std::size_t count, Faults faults)
 	Counters before = Counters::now();
 
 	faults();
-	Counters moved = Counters::now().since(before);
-
-	expect_speculated(moved, count * 99 / 100);
-	if (mode() == Mode::on)
-		expect(moved["pgfault"] <= count * 105 / 100, "more than %zu faults: %s", count,
-		       moved.summary().c_str());
+	expect_resolved(Counters::now().since(before), count);
 }
 
 /* The number after "Name:" in a file of /proc/self, in its own unit (kB mostly). */
@@ -224,6 +231,28 @@ private:
 		return {proc_field("/proc/self/status", "RssAnon"),
 			proc_field("/proc/self/smaps_rollup", "Anonymous"),
 			proc_field("/proc/self/status", "VmPTE")};
+	}
+};
+
+/* The same for pages of files, shared memory included. */
+struct FileMemory {
+	std::uint64_t counted;
+	std::uint64_t walked;
+
+	static FileMemory now()
+	{
+		read();
+		return read();
+	}
+
+private:
+	static FileMemory read()
+	{
+		static const char status[] = "/proc/self/status";
+		static const char rollup[] = "/proc/self/smaps_rollup";
+
+		return {proc_field(status, "RssFile") + proc_field(status, "RssShmem"),
+			proc_field(rollup, "Rss") - proc_field(rollup, "Anonymous")};
 	}
 };
 

@@ -44,7 +44,7 @@ public:
 	IoUring(const IoUring &) = delete;
 	IoUring &operator=(const IoUring &) = delete;
 
-	/* Submits @sqe and waits for its end. Its result, or -errno. */
+	/* Submits @sqe and waits for its end: the result, or -1 and errno, as a system call. */
 	int perform(const struct io_uring_sqe &sqe)
 	{
 		unsigned int *tail = at(sq_.tail), *head = at(cq_.head);
@@ -62,7 +62,10 @@ public:
 		int result = cqes[*head & *at(cq_.ring_mask)].res;
 
 		__atomic_store_n(head, *head + 1, __ATOMIC_RELEASE);
-		return result;
+		if (result >= 0)
+			return result;
+		errno = -result;
+		return -1;
 	}
 
 	int read(int file, void *buffer, std::size_t length, std::size_t offset,

@@ -103,6 +103,13 @@ public:
 
 		must(at == begin_ + offset, "mmap over a piece of an arena");
 	}
+	/* The same with a file, from its begin to the end of the arena. */
+	void map_file(int file, int prot, int flags)
+	{
+		void *at = mmap(begin_, size_, prot, flags | MAP_FIXED, file, 0);
+
+		must(at == begin_, "mmap of a file over an arena");
+	}
 	void unmap(std::size_t offset, std::size_t length)
 	{
 		must(munmap(begin_ + offset, length) == 0, "munmap of a piece of an arena");

@@ -13,13 +13,13 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cstdlib>
 #include <memory>
 
 #include "child.hpp"
 #include "counters.hpp"
 #include "ktap.hpp"
 #include "mapping.hpp"
+#include "oracle.hpp"
 #include "team.hpp"
 #include "trap.hpp"
 
@@ -31,39 +31,6 @@ using namespace spf;
 
 /* One CPU of the usual four is left for what they are disturbed by. */
 static constexpr unsigned owners = 3;
-
-static unsigned scaled(unsigned count)
-{
-	const char *scale = getenv("SPF_TEST_SCALE");
-
-	return std::max(1.0, count * (scale ? atof(scale) : 1.0));
-}
-
-/* The first thing that went wrong; a storm goes on to its end, so that no thread waits. */
-class Oracle {
-public:
-	[[gnu::format(printf, 2, 3)]] void violated(const char *fmt, ...)
-	{
-		va_list args;
-		std::lock_guard<std::mutex> guard(mutex_);
-
-		if (count_++)
-			return;
-		va_start(args, fmt);
-		first_ = vformat(fmt, args);
-		va_end(args);
-	}
-	void check() const
-	{
-		expect(count_ == 0, "%llu violations, first: %s",
-		       static_cast<unsigned long long>(count_), first_.c_str());
-	}
-
-private:
-	std::mutex mutex_;
-	std::uint64_t count_ = 0;
-	std::string first_;
-};
 
 /* What others may do to an owner's pages: discard them, unmap them, take permission. */
 struct Allowed {
@@ -176,19 +143,6 @@ static void expect_returned(const Memory &after, const Memory &before)
 	       static_cast<long long>(after.counted - before.counted),
 	       static_cast<long long>(after.tables - before.tables));
 }
-
-/* A small generator: the same operations in every run. */
-class Dice {
-public:
-	std::size_t below(std::size_t limit)
-	{
-		state_ = state_ * 6364136223846793005u + 1442695040888963407u;
-		return (state_ >> 33) % limit;
-	}
-
-private:
-	std::uint64_t state_ = 1;
-};
 
 /* Some pages of an arena. */
 struct Piece {
