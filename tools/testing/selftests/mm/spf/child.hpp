@@ -4,9 +4,11 @@
 #define SPF_CHILD_HPP
 
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <new>
 #include <string>
 
 #include "error.hpp"
@@ -125,6 +127,27 @@ private:
 
 	pid_t pid_;
 	int output_;
+};
+
+/* What a process and its child both see. */
+template <class T> class Shared {
+public:
+	Shared()
+	{
+		void *at = mmap(nullptr, sizeof(T), PROT_READ | PROT_WRITE,
+				MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+		must(at != MAP_FAILED, "mmap of shared memory");
+		value_ = new (at) T{};
+	}
+	~Shared() { munmap(value_, sizeof(T)); }
+	Shared(const Shared &) = delete;
+	Shared &operator=(const Shared &) = delete;
+	T *operator->() const { return value_; }
+	T &operator*() const { return *value_; }
+
+private:
+	T *value_;
 };
 
 } // namespace spf

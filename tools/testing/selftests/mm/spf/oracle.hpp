@@ -50,6 +50,8 @@ private:
 /* A small generator: the same operations in every run. */
 class Dice {
 public:
+	explicit Dice(std::uint64_t seed = 1) : state_(seed) {}
+
 	std::size_t below(std::size_t limit)
 	{
 		state_ = state_ * 6364136223846793005u + 1442695040888963407u;
@@ -57,7 +59,7 @@ public:
 	}
 
 private:
-	std::uint64_t state_ = 1;
+	std::uint64_t state_;
 };
 
 } // namespace spf

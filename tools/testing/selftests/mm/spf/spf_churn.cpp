@@ -20,153 +20,11 @@
 #include "ktap.hpp"
 #include "mapping.hpp"
 #include "oracle.hpp"
+#include "storm.hpp"
 #include "team.hpp"
 #include "trap.hpp"
 
-#ifndef MADV_COLLAPSE
-#define MADV_COLLAPSE 25
-#endif
-
 using namespace spf;
-
-/* One CPU of the usual four is left for what they are disturbed by. */
-static constexpr unsigned owners = 3;
-
-/* What others may do to an owner's pages: discard them, unmap them, take permission. */
-struct Allowed {
-	bool zero = false;
-	bool unmapped = false;
-	bool denied = false;
-};
-
-/*
- * A block of pages that one thread writes: the first and the last word of each hold
- * a stamp of owner, generation and page. A word that was seen as zero has lost its
- * page, and the stamp must not come back.
- */
-class Block {
-public:
-	Block(Oracle &oracle, unsigned owner, std::size_t first, std::size_t count, Allowed allowed)
-		: oracle_(oracle), owner_(owner), first_(first), allowed_(allowed),
-		  expected_(count, Words{0, 0})
-	{
-	}
-
-	std::size_t first() const { return first_; }
-	std::size_t count() const { return expected_.size(); }
-
-	/* False when the page is not there now; neither is then a violation by itself. */
-	bool check(char *page, std::size_t index)
-	{
-		Words &words = expected_[index - first_];
-
-		return check_word(word(page, false), words.front, index) &&
-		       check_word(word(page, true), words.back, index);
-	}
-	bool write(char *page, std::size_t index)
-	{
-		Words &words = expected_[index - first_];
-		std::uint64_t stamp = (owner_ + 1ull) << 56 | ++generation_ << 24 | index;
-
-		return write_word(word(page, false), words.front, stamp, index) &&
-		       write_word(word(page, true), words.back, stamp, index);
-	}
-	/* Its owner discarded it: zero from now on. */
-	void discarded() { std::fill(expected_.begin(), expected_.end(), Words{0, 0}); }
-
-private:
-	struct Words {
-		std::uint64_t front, back;
-	};
-
-	static volatile std::uint64_t *word(char *page, bool back)
-	{
-		auto *words = reinterpret_cast<volatile std::uint64_t *>(page);
-
-		return back ? words + page_size() / sizeof(*words) - 1 : words;
-	}
-	bool check_word(volatile std::uint64_t *at, std::uint64_t &expected, std::size_t index)
-	{
-		std::uint64_t seen = 0;
-		Signal signal = trap([at, &seen] { seen = *at; });
-
-		if (signal.signo)
-			return missed(signal, index);
-		if (seen != expected && (seen || !allowed_.zero))
-			oracle_.violated("page %zu of owner %u holds %#llx, expected %#llx", index,
-					 owner_, static_cast<unsigned long long>(seen),
-					 static_cast<unsigned long long>(expected));
-		expected = seen;
-		return true;
-	}
-	bool write_word(volatile std::uint64_t *at, std::uint64_t &expected, std::uint64_t stamp,
-			std::size_t index)
-	{
-		Signal signal = trap([at, stamp] { *at = stamp; });
-
-		if (signal.signo)
-			return missed(signal, index);
-		expected = stamp;
-		return true;
-	}
-	bool missed(const Signal &signal, std::size_t index)
-	{
-		if (signal.signo != SIGSEGV ||
-		    !((signal.code == SEGV_MAPERR && allowed_.unmapped) ||
-		      (signal.code == SEGV_ACCERR && allowed_.denied)))
-			oracle_.violated("page %zu of owner %u: signal %d code %d at %p", index,
-					 owner_, signal.signo, signal.code, signal.address);
-		return false;
-	}
-
-	Oracle &oracle_;
-	unsigned owner_;
-	std::size_t first_;
-	Allowed allowed_;
-	std::vector<Words> expected_;
-	std::uint64_t generation_ = 0;
-};
-
-static void expect_consistent(const Memory &memory)
-{
-	expect(memory.counted == memory.walked, "rss counts %llu kB, but %llu kB are mapped",
-	       static_cast<unsigned long long>(memory.counted),
-	       static_cast<unsigned long long>(memory.walked));
-}
-
-/* Page tables exactly; a few pages may be the C library's own. */
-static void expect_returned(const Memory &after, const Memory &before)
-{
-	expect_consistent(after);
-	expect(after.counted <= before.counted + 64 && after.tables == before.tables,
-	       "left behind: %lld kB of pages, %lld kB of page tables",
-	       static_cast<long long>(after.counted - before.counted),
-	       static_cast<long long>(after.tables - before.tables));
-}
-
-/* Some pages of an arena. */
-struct Piece {
-	std::size_t offset, length;
-
-	static Piece random(const Arena &arena, Dice &dice)
-	{
-		std::size_t first = dice.below(arena.pages());
-		std::size_t count =
-			1 + dice.below(std::min<std::size_t>(arena.pages() - first, 64));
-
-		return {first * page_size(), count * page_size()};
-	}
-	static Piece table(const Arena &arena, Dice &dice)
-	{
-		return {dice.below(arena.size() / table_span()) * table_span(), table_span()};
-	}
-};
-
-/* At the end of a storm's arena, in a table of the owners but owned by none. */
-static std::size_t spare_pages(const Arena &arena)
-{
-	return arena.pages() / 32;
-}
 
 static void fork_and_exit()
 {
@@ -178,66 +36,22 @@ static void fork_and_exit()
 	must(waitpid(pid, nullptr, 0) == pid, "waitpid");
 }
 
-/*
- * Owners write and check their blocks over and over, tables shared between them,
- * while @churn is called @times. If it discards no pages, they do. Then everything
- * must be as the owners know it, and unmapping it must leave the process as it was.
- * Of the faults at least @percent must have been speculated.
- */
+/* @churn beside a storm, @times; of all faults at least @percent were speculated. */
 static void storm(unsigned times, Allowed allowed, unsigned percent,
 		  const std::function<void(Arena &, Dice &)> &churn)
 {
-	Oracle oracle;
-	Arena arena(2);
-	std::vector<Block> blocks;
-	std::size_t share = (arena.pages() - spare_pages(arena)) / owners;
+	Storm storm({.allowed = allowed, .discards = !allowed.zero});
 	Dice dice;
-
-	for (unsigned id = 0; id < owners; id++)
-		blocks.emplace_back(oracle, id, id * share, share, allowed);
-
-	Team team(owners, [&](unsigned id) {
-		Block &block = blocks[id];
-		auto each = [&](auto visit) {
-			for (std::size_t i = block.first(); i < block.first() + block.count(); i++)
-				visit(arena.page(i), i);
-		};
-
-		for (std::size_t pass = 0; pass < 4 || !team.stopping(); pass++) {
-			/* A first read maps the zero page: one half each of reads and writes. */
-			each([&](char *page, std::size_t index) {
-				if ((index + pass) % 2)
-					block.check(page, index);
-				block.write(page, index);
-			});
-			each([&](char *page, std::size_t index) { block.check(page, index); });
-			if (allowed.zero)
-				continue;
-			if (madvise(arena.page(block.first()), share * page_size(), MADV_DONTNEED))
-				oracle.violated("MADV_DONTNEED: %s", strerror(errno));
-			block.discarded();
-		}
-		each([&](char *page, std::size_t index) { block.write(page, index); });
-	});
-	Memory before = Memory::now();
 	Counters start = Counters::now();
 
-	team.start();
+	storm.start();
 	for (unsigned i = 0; i < times; i++)
-		churn(arena, dice);
-	team.stop();
-	team.finish();
+		churn(storm.arena, dice);
+	storm.stop();
 
 	Counters moved = Counters::now().since(start);
 
-	for (Block &block : blocks) {
-		for (std::size_t i = block.first(); i < block.first() + block.count(); i++)
-			block.check(arena.page(i), i);
-	}
-	oracle.check();
-	expect_consistent(Memory::now());
-	arena.map(0, arena.size());
-	expect_returned(Memory::now(), before);
+	storm.check();
 	expect_speculated(moved, moved["pgfault"] * percent / 100);
 }
 
@@ -456,12 +270,8 @@ static void fork_inside()
 	Oracle oracle;
 	std::size_t last = page_size() / sizeof(std::uint64_t) - 1;
 	std::size_t share = arena.pages() / owners;
-	auto *progress =
-		static_cast<Progress *>(mmap(nullptr, sizeof(Progress), PROT_READ | PROT_WRITE,
-					     MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+	Shared<Progress> progress;
 
-	must(progress != MAP_FAILED, "mmap of shared memory");
-	new (progress) Progress{};
 	auto word = [&](std::size_t page, std::size_t index) {
 		return reinterpret_cast<std::uint64_t *>(arena.page(page)) + index;
 	};
@@ -530,7 +340,6 @@ static void fork_inside()
 
 	oracle.check();
 	expect_consistent(Memory::now());
-	munmap(progress, sizeof(Progress));
 	expect_speculated(moved, moved["pgfault"] * 10 / 100);
 }
 

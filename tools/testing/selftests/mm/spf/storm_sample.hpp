@@ -56,20 +56,6 @@ private:
 	}
 };
 
-/*
- * The counters of a machine that is not otherwise idle move while they are read.
- * Wait for a reading that adds up; a kernel that miscounts never gives one, and
- * then the last reading tells the report so.
- */
-inline Counters settled_counters()
-{
-	Counters counters = Counters::now();
-
-	for (int more = 100; more && !counters.balanced(); more--)
-		counters = Counters::now();
-	return counters;
-}
-
 /* Page tables of this process, from their bytes: an entry takes eight. */
 inline std::uint64_t page_tables()
 {

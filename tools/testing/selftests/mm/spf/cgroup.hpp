@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* A memory cgroup of its own, empty until a process enters. */
+#ifndef SPF_CGROUP_HPP
+#define SPF_CGROUP_HPP
+
+#include <sched.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdint>
+#include <sstream>
+#include <string>
+
+#include "counters.hpp"
+
+namespace spf {
+
+class Cgroup {
+public:
+	Cgroup()
+	{
+		static const std::string root = "/sys/fs/cgroup";
+		static std::atomic<unsigned> count;
+
+		if (write_file(root + "/cgroup.subtree_control", "+memory"))
+			throw Skip("there is no memory controller to be had in /sys/fs/cgroup");
+		path_ = format("%s/spf-%d-%u", root.c_str(), getpid(), count++);
+		must(mkdir(path_.c_str(), 0755) == 0, "mkdir of a cgroup");
+	}
+	/* Its processes may have been collected and still be on their way out of it. */
+	~Cgroup()
+	{
+		while (rmdir(path_.c_str()) && errno == EBUSY)
+			sched_yield();
+	}
+	Cgroup(const Cgroup &) = delete;
+	Cgroup &operator=(const Cgroup &) = delete;
+
+	std::string file(const char *name) const { return path_ + "/" + name; }
+	void set(const char *name, const std::string &value) const
+	{
+		int error = write_file(file(name), value);
+
+		expect(!error, "cgroup %s took no \"%s\": %s", name, value.c_str(),
+		       strerror(error));
+	}
+	/* Moves the calling process. */
+	void enter() const { set("cgroup.procs", "0"); }
+
+	std::uint64_t event(const std::string &event) const
+	{
+		std::istringstream lines(read_file(file("memory.events")).value_or(""));
+		std::string name;
+		std::uint64_t value;
+
+		while (lines >> name >> value) {
+			if (name == event)
+				return value;
+		}
+		throw Failure("memory.events has no " + event);
+	}
+
+private:
+	std::string path_;
+};
+
+} // namespace spf
+
+#endif /* SPF_CGROUP_HPP */

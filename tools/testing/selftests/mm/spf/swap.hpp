@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Somewhere to swap to. */
+#ifndef SPF_SWAP_HPP
+#define SPF_SWAP_HPP
+
+#include <fcntl.h>
+#include <linux/loop.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/swap.h>
+
+#include <cstdint>
+#include <cstring>
+#include <sstream>
+#include <string>
+
+#include "counters.hpp"
+#include "mapping.hpp"
+
+namespace spf {
+
+constexpr std::size_t swap_size = 64 << 20;
+
+/* A device that is swapped to as long as this lives. */
+class SwapSpace {
+public:
+	/* In kB, as /proc/swaps has it. */
+	std::uint64_t used() const
+	{
+		std::istringstream lines(read_file("/proc/swaps").value_or(""));
+		std::string line, name, type;
+		std::uint64_t size, used;
+
+		while (std::getline(lines, line)) {
+			if (std::istringstream(line) >> name >> type >> size >> used &&
+			    name == device_)
+				return used;
+		}
+		throw Failure("/proc/swaps does not list " + device_);
+	}
+
+protected:
+	SwapSpace() = default;
+	~SwapSpace() = default;
+	SwapSpace(const SwapSpace &) = delete;
+	SwapSpace &operator=(const SwapSpace &) = delete;
+
+	/* The first page says what the device is for, and how many pages it has. */
+	void begin(const std::string &device, std::size_t size)
+	{
+		std::string page(page_size(), '\0');
+		std::uint32_t version = 1, last = size / page_size() - 1;
+		static const std::string magic = "SWAPSPACE2";
+
+		device_ = device;
+		memcpy(&page[1024], &version, sizeof(version));
+		memcpy(&page[1028], &last, sizeof(last));
+		page.replace(page.size() - magic.size(), magic.size(), magic);
+		int error = write_file(device_, page);
+
+		expect(!error, "writing to %s: %s", device_.c_str(), strerror(error));
+		must(swapon(device_.c_str(), 0) == 0, "swapon");
+	}
+	void end() const { swapoff(device_.c_str()); }
+
+private:
+	std::string device_;
+};
+
+/* Compressed memory: what is read is there at once. */
+class Zram : public SwapSpace {
+public:
+	explicit Zram(std::size_t size = swap_size)
+	{
+		auto number = read_file("/sys/class/zram-control/hot_add");
+
+		if (!number)
+			throw Skip("no zram devices here (CONFIG_ZRAM)");
+		number_ = std::to_string(std::stoul(*number));
+		try {
+			int error = write_file("/sys/block/zram" + number_ + "/disksize",
+					       std::to_string(size));
+
+			expect(!error, "setting the size of a zram device: %s", strerror(error));
+			begin("/dev/zram" + number_, size);
+		} catch (...) {
+			remove();
+			throw;
+		}
+	}
+	~Zram()
+	{
+		end();
+		remove();
+	}
+
+private:
+	void remove() { write_file("/sys/class/zram-control/hot_remove", number_); }
+
+	std::string number_;
+};
+
+/* A file in memory behind a loop device: what is read has to be waited for. */
+class Loop : public SwapSpace {
+public:
+	explicit Loop(std::size_t size = swap_size)
+	{
+		int control = open("/dev/loop-control", O_RDWR);
+
+		if (control < 0)
+			throw Skip("no loop devices here (CONFIG_BLK_DEV_LOOP)");
+		int number = ioctl(control, LOOP_CTL_GET_FREE);
+		int file = memfd_create("spf", 0);
+
+		close(control);
+		device_ = open(format("/dev/loop%d", number).c_str(), O_RDWR);
+		bool tied = ftruncate(file, size) == 0 && ioctl(device_, LOOP_SET_FD, file) == 0;
+
+		close(file);
+		try {
+			must(tied, "tying a file to a loop device");
+			begin(format("/dev/loop%d", number), size);
+		} catch (...) {
+			remove();
+			throw;
+		}
+	}
+	~Loop()
+	{
+		end();
+		remove();
+	}
+
+private:
+	void remove()
+	{
+		ioctl(device_, LOOP_CLR_FD);
+		close(device_);
+	}
+
+	int device_;
+};
+
+} // namespace spf
+
+#endif /* SPF_SWAP_HPP */
