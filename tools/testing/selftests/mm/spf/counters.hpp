@@ -174,6 +174,20 @@ inline void expect_speculated(const Counters &moved, std::uint64_t least)
 }
 
 /*
+ * The counters of a machine that is not otherwise idle move while they are read.
+ * Wait for a reading that adds up; a kernel that miscounts never gives one, and
+ * then the last reading tells the report so.
+ */
+inline Counters settled_counters()
+{
+	Counters counters = Counters::now();
+
+	for (int more = 100; more && !counters.balanced(); more--)
+		counters = Counters::now();
+	return counters;
+}
+
+/*
  * That the @faults of a kind were speculated: hardly any other one was counted that
  * could stand in for them.
  */
