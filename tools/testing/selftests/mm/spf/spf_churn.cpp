@@ -237,7 +237,7 @@ static void move_memory(unsigned times, std::size_t length, std::size_t stride, 
 			expect(block.check(from + i * stride, i), "page %zu is not there", i);
 	}
 	oracle.check();
-	expect_consistent(Memory::now());
+	expect_consistent();
 	expect_speculated(moved, moved["pgfault"] * percent / 100);
 }
 
@@ -339,7 +339,7 @@ static void fork_inside()
 	Counters moved = Counters::now().since(start);
 
 	oracle.check();
-	expect_consistent(Memory::now());
+	expect_consistent();
 	expect_speculated(moved, moved["pgfault"] * 10 / 100);
 }
 
@@ -386,7 +386,7 @@ static void same_pages()
 	Counters moved = Counters::now().since(start);
 
 	oracle.check();
-	expect_consistent(Memory::now());
+	expect_consistent();
 	expect_speculated(moved, rounds * arena.pages() / 2);
 }
 
@@ -429,7 +429,7 @@ static std::string hole_in_child(const Arena &arena, std::size_t round)
 
 	expect(mincore(hole, count * page_size(), present.data()) && errno == ENOMEM,
 	       "there is something in the hole");
-	expect_consistent(Memory::now());
+	expect_consistent();
 	must(mmap(hole, count * page_size(), PROT_READ | PROT_WRITE,
 		  MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) == hole,
 	     "mmap into the hole");
@@ -452,7 +452,7 @@ static void hole_and_recycled_vma()
 
 	Counters moved = Counters::now().since(start);
 
-	expect_consistent(Memory::now());
+	expect_consistent();
 	expect_speculated(moved, moved["pgfault"] * 25 / 100);
 }
 

@@ -466,7 +466,7 @@ static void judge(const Oracle &oracle, const Watched &watched, const Counters &
 	oracle.check();
 	note("%llu looks, %llu words at rest", static_cast<unsigned long long>(watched.looks()),
 	     static_cast<unsigned long long>(watched.exact()));
-	expect(watched.exact() >= watched.looks() / 2,
+	expect(watched.exact() >= watched.looks() / 4,
 	       "of %llu looks at two words only %llu were at a page at rest",
 	       static_cast<unsigned long long>(watched.looks()),
 	       static_cast<unsigned long long>(watched.exact()));
@@ -525,7 +525,8 @@ template <class Round> static void storm_on_file(const std::string &type, Round 
 	/* Some of it is this program's own code. */
 	expect(after <= before + 512, "%llu kB of files before, %llu after",
 	       static_cast<unsigned long long>(before), static_cast<unsigned long long>(after));
-	judge(oracle, watched, moved, 25);
+	/* Most pages that are looked at were just taken away: these have to be made. */
+	judge(oracle, watched, moved, 5);
 }
 
 struct Truncation {

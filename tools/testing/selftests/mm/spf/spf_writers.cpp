@@ -82,7 +82,7 @@ static void memory_limit()
 		});
 
 		team.finish();
-		expect_consistent(Memory::now());
+		expect_consistent();
 		return std::string();
 	}).collect();
 
@@ -143,7 +143,7 @@ static void over_allocation()
 		expect(extra <= most, "%llu kB more at the peak, expected %llu at most",
 		       static_cast<unsigned long long>(extra / 1024),
 		       static_cast<unsigned long long>(most / 1024));
-		expect_consistent(Memory::now());
+		expect_consistent();
 		return std::string();
 	}).collect();
 	expect_speculated(Counters::now().since(start), rounds / 2);

@@ -174,38 +174,36 @@ private:
 	std::uint64_t generation_ = 0;
 };
 
-inline void expect_consistent(const Memory &memory)
+/*
+ * What rss counts is what is mapped. Kernel threads that collapse, merge and move pages
+ * may be at work between two readings. What is lost or counted twice stays so, and is in
+ * the last one too, of which the memory is returned.
+ */
+inline Memory expect_consistent()
 {
+	Memory memory = Memory::now();
 	FileMemory file = FileMemory::now();
 
+	for (int more = 50; more; more--) {
+		if (memory.counted == memory.walked && file.counted == file.walked)
+			return memory;
+		memory = Memory::now();
+		file = FileMemory::now();
+	}
 	expect(memory.counted == memory.walked, "rss counts %llu kB, but %llu kB are mapped",
 	       static_cast<unsigned long long>(memory.counted),
 	       static_cast<unsigned long long>(memory.walked));
 	expect(file.counted == file.walked, "rss counts %llu kB of files, but %llu kB are mapped",
 	       static_cast<unsigned long long>(file.counted),
 	       static_cast<unsigned long long>(file.walked));
-}
-
-/*
- * Kernel threads that collapse, merge and move pages may be at work between two
- * readings. What is lost or counted twice stays so, and is in the last one too.
- */
-inline Memory settled_memory()
-{
-	for (int tries = 0; tries < 50; tries++) {
-		Memory memory = Memory::now();
-		FileMemory file = FileMemory::now();
-
-		if (memory.counted == memory.walked && file.counted == file.walked)
-			return memory;
-	}
-	return Memory::now();
+	return memory;
 }
 
 /* Page tables exactly; a few pages may be the C library's own. */
-inline void expect_returned(const Memory &after, const Memory &before)
+inline void expect_returned(const Memory &before)
 {
-	expect_consistent(after);
+	Memory after = expect_consistent();
+
 	expect(after.counted <= before.counted + 64 && after.tables == before.tables,
 	       "left behind: %lld kB of pages, %lld kB of page tables",
 	       static_cast<long long>(after.counted - before.counted),
@@ -309,13 +307,13 @@ public:
 			each(block, [&](char *page, std::size_t i) { block.check(page, i); });
 		}
 		oracle_.check();
-		expect_consistent(settled_memory());
+		expect_consistent();
 		if (shape_.backing == Backing::anonymous)
 			expect_swap_consistent();
 		if (!returns)
 			return;
 		arena.map(0, arena.size());
-		expect_returned(settled_memory(), before_);
+		expect_returned(before_);
 	}
 
 	Arena arena;
