@@ -10,6 +10,7 @@
 
 #include "child.hpp"
 #include "counters.hpp"
+#include "hints.hpp"
 #include "ktap.hpp"
 #include "mapping.hpp"
 #include "pages.hpp"
@@ -45,36 +46,6 @@ static std::size_t pages_on(const Pages &pages, int node)
 	for (int found : nodes)
 		count += found == node;
 	return count;
-}
-
-/* Hints as fast as the kernel makes them; for processes that are forked meanwhile. */
-class Hints {
-	static std::string knob(const char *name)
-	{
-		return std::string("/sys/kernel/debug/sched/numa_balancing/") + name;
-	}
-
-	Setting on_{"/proc/sys/kernel/numa_balancing", "1"};
-	Setting delay_{knob("scan_delay_ms"), "50"};
-	Setting least_{knob("scan_period_min_ms"), "10"};
-	Setting most_{knob("scan_period_max_ms"), "10"};
-	Setting size_{knob("scan_size_mb"), "256"};
-};
-
-/* How many pages the kernel has taken access to away from, ever. */
-static std::uint64_t hints_given()
-{
-	return Counters::now()["numa_pte_updates"];
-}
-
-/* Runs until that number is reached: it is from the timer's tick that hints are given. */
-static void wait_for_hints(std::uint64_t until)
-{
-	static constexpr unsigned patience = 20000;
-
-	for (unsigned i = 0; hints_given() < until; i++)
-		expect(i < patience, "the kernel gives no hints: %s",
-		       Counters::now().summary().c_str());
 }
 
 /* Access to a page at home, from there. */

@@ -4,10 +4,8 @@
  * cache is mapped speculatively; a page that must be read is not, but may be once it was
  * read. Devices of the test's own are swapped to.
  */
-#include <fcntl.h>
 #include <sched.h>
 #include <sys/stat.h>
-#include <sys/uio.h>
 
 #include "child.hpp"
 #include "counters.hpp"
@@ -105,32 +103,6 @@ static void shared_hit()
 	expect_nothing_swapped(zram);
 }
 
-/* Pages that a pipe refers to: reclaim unmaps them, and cannot let go of them. */
-class Held {
-public:
-	explicit Held(const Arena &arena)
-	{
-		struct iovec all = {arena.begin(), arena.size()};
-
-		must(pipe(ends_) == 0, "pipe");
-		if (fcntl(ends_[1], F_SETPIPE_SZ, static_cast<int>(arena.size())) < 0)
-			throw Skip(format("cannot make a pipe of %zu kB: %s", arena.size() / 1024,
-					  strerror(errno)));
-		must(vmsplice(ends_[1], &all, 1, 0) == static_cast<ssize_t>(arena.size()),
-		     "vmsplice");
-	}
-	~Held()
-	{
-		close(ends_[0]);
-		close(ends_[1]);
-	}
-	Held(const Held &) = delete;
-	Held &operator=(const Held &) = delete;
-
-private:
-	int ends_[2];
-};
-
 /* Nobody else has these pages: a write may have them as they are. */
 template <bool write> static void exclusive_hit()
 {
@@ -140,7 +112,7 @@ template <bool write> static void exclusive_hit()
 	Pages pages(arena);
 
 	pages.fill();
-	Held held(arena);
+	Held held(arena.begin(), arena.size());
 
 	page_out(arena);
 	std::uint64_t read = Counters::now()["pswpin"];

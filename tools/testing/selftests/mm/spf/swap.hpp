@@ -8,6 +8,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/swap.h>
+#include <sys/uio.h>
 
 #include <cstdint>
 #include <cstring>
@@ -139,6 +140,31 @@ private:
 	}
 
 	int device_;
+};
+
+/* Pages that a pipe refers to: reclaim unmaps them, and cannot let go of them. */
+class Held {
+public:
+	Held(char *begin, std::size_t size)
+	{
+		struct iovec all = {begin, size};
+
+		must(pipe(ends_) == 0, "pipe");
+		if (fcntl(ends_[1], F_SETPIPE_SZ, static_cast<int>(size)) < 0)
+			throw Skip(format("cannot make a pipe of %zu kB: %s", size / 1024,
+					  strerror(errno)));
+		must(vmsplice(ends_[1], &all, 1, 0) == static_cast<ssize_t>(size), "vmsplice");
+	}
+	~Held()
+	{
+		close(ends_[0]);
+		close(ends_[1]);
+	}
+	Held(const Held &) = delete;
+	Held &operator=(const Held &) = delete;
+
+private:
+	int ends_[2];
 };
 
 } // namespace spf

@@ -1,0 +1,577 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Races whose windows are a few instructions wide: faults are held up there
+ * (CONFIG_DEBUG_SPECULATIVE_PAGE_FAULT), while another thread does what is dangerous
+ * then. Each test fails on a kernel that lacks what makes the fault safe; where it is
+ * memory used after it was freed that shows, on one with KASAN.
+ */
+#include <fcntl.h>
+
+#include <vector>
+
+#include "child.hpp"
+#include "counters.hpp"
+#include "hints.hpp"
+#include "ktap.hpp"
+#include "mapping.hpp"
+#include "mirror.hpp"
+#include "pages.hpp"
+#include "race.hpp"
+#include "storm.hpp"
+#include "swap.hpp"
+
+using namespace spf;
+
+/* Microseconds at each point: enough for what the other threads do in the guest. */
+static constexpr unsigned hold = 20000;
+
+static constexpr unsigned rounds = 12;
+
+/* How long a fault is left alone in this round, of the @points where it is held up. */
+static unsigned moment(unsigned round, unsigned points)
+{
+	return hold * points * round / rounds;
+}
+
+/* A page that was written, and is seen so by whoever looks from now on. */
+static void expect_word(const volatile std::uint64_t *word, std::uint64_t expected, const char *who)
+{
+	std::uint64_t seen = *word;
+
+	expect(seen == expected, "%s saw %#llx in a page that holds %#llx", who,
+	       static_cast<unsigned long long>(seen), static_cast<unsigned long long>(expected));
+}
+
+/*
+ * Page tables move to a new address, while a page in them is replaced by a copy. Who has
+ * looked at the new address before must see the copy.
+ */
+static void move_tables(std::size_t size)
+{
+	Arena arena(2 * size / table_span(), size);
+	char *sides[] = {arena.begin(), arena.begin() + size};
+	Gate end;
+
+	Pages(sides[0], rounds).fill();
+	Child sharer([&] {
+		end.wait();
+		return std::string();
+	});
+	auto word = [&](unsigned round, bool moved) {
+		return Pages(sides[(round + moved) % 2], rounds).word(round);
+	};
+	auto write = [&](unsigned round) {
+		volatile std::uint64_t *before = word(round, false);
+
+		if (trap([=] { *before = round; }).signo)
+			*word(round, true) = round;
+	};
+	auto move = [&](unsigned round) {
+		char *from = sides[round % 2], *to = sides[(round + 1) % 2];
+
+		linger(moment(round, 2));
+		must(mremap(from, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, to) == to, "mremap");
+		(void)*word(round, true);
+	};
+	Race race(rounds, {{"locked", hold}}, {write, [&](unsigned round) {
+						       move(round);
+						       race.await_fault(round);
+						       expect_word(word(round, true), round,
+								   "who had looked before");
+					       }});
+
+	race.run();
+	end.open();
+	sharer.collect();
+	expect_consistent(settled_memory());
+}
+
+/*
+ * A device begins to mirror a process, which copies pages. It is told of those that are
+ * copied after it has seen them, or they are copied before.
+ */
+static std::string mirror_in_child(const Pages &pages, unsigned round)
+{
+	std::vector<char> seen(pages.size());
+	auto mirror = [&](Race &race) {
+		linger(moment(round, 2));
+		Mirror device;
+
+		device.read(pages, seen.data());
+		race.await_fault(0);
+		device.read(pages, seen.data());
+		Pages(seen.data(), pages.count()).expect_marked(1);
+	};
+	Race race(1, {{"locked", hold}},
+		  {[&](unsigned) { pages.mark(1); },
+		   [&](unsigned) {
+			   mirror(race);
+		   }});
+
+	race.run();
+	pages.expect_marked(1);
+	expect_consistent(settled_memory());
+	return "";
+}
+
+static void first_notifier()
+{
+	Arena arena(1);
+	Pages pages(arena.begin(), 3);
+
+	pages.fill();
+	for (unsigned round = 0; round < rounds; round++)
+		Child([&] { return mirror_in_child(pages, round); }).collect();
+	pages.expect_marked(0);
+}
+
+/*
+ * A page table is replaced by a huge page and put aside for it, and freed with it, while
+ * a fault has it mapped.
+ */
+static void deposited_table()
+{
+	HugePages allowed;
+	Arena arena(1);
+	Pages pages(arena);
+	unsigned collapsed = 0;
+
+	*pages.word(0) = 1;
+	auto collapse = [&](unsigned round, Race &race) {
+		linger(moment(round, 1) / 4);
+		/* May fail: pages that are just being used are not collapsed. */
+		collapsed += madvise(pages.begin(), pages.size(), MADV_COLLAPSE) == 0;
+		arena.advise(0, arena.size(), MADV_DONTNEED);
+		race.await_fault(round);
+		std::uint64_t seen = *pages.word(round + 1);
+
+		expect(!seen || seen == 1, "a page of round %u holds %#llx", round,
+		       static_cast<unsigned long long>(seen));
+		arena.advise(0, arena.size(), MADV_DONTNEED);
+		*pages.word(0) = 1;
+	};
+	Race race(rounds, {{"unlocked", 5 * hold}},
+		  {[&](unsigned round) { *pages.word(round + 1) = 1; },
+		   [&](unsigned round) {
+			   collapse(round, race);
+		   }});
+
+	race.run();
+	expect(collapsed, "none of %u calls of MADV_COLLAPSE succeeded", rounds);
+	expect_consistent(settled_memory());
+}
+
+/* Page tables that nobody has entries in are freed, while a fault is about to set one. */
+static void reclaimed_table()
+{
+	Arena arena(1);
+	Pages pages(arena);
+
+	*pages.word(0) = 1;
+	auto discard = [&](unsigned round, Race &race) {
+		linger(moment(round, 1));
+		arena.advise(0, arena.size(), MADV_DONTNEED);
+		race.await_fault(round);
+		std::uint64_t seen = *pages.word(round + 1);
+
+		expect(!seen || seen == 1, "a page of round %u holds %#llx", round,
+		       static_cast<unsigned long long>(seen));
+		*pages.word(0) = 1;
+	};
+	Race race(rounds, {{"unlocked", hold}},
+		  {[&](unsigned round) { *pages.word(round + 1) = 1; },
+		   [&](unsigned round) {
+			   discard(round, race);
+		   }});
+
+	race.run();
+	expect_consistent(settled_memory());
+}
+
+/*
+ * Two VMAs in one page table. The second one is to be unmapped; the pages of the first
+ * one keep the table.
+ */
+class Neighbours {
+public:
+	Neighbours() : arena_(1)
+	{
+		arena_.unmap(count * page_size(), page_size());
+		arena_.unmap((2 * count + 1) * page_size(),
+			     arena_.size() - (2 * count + 1) * page_size());
+		staying_.fill();
+	}
+
+	const Pages &leaving() const { return leaving_; }
+	void unmap() { arena_.unmap((count + 1) * page_size(), count * page_size()); }
+
+private:
+	static constexpr std::size_t count = 16;
+
+	Arena arena_;
+	Pages staying_{arena_.begin(), count};
+	Pages leaving_{arena_.page(count + 1), count};
+};
+
+/*
+ * In a new process all VMAs have the same, first sequence. So has the VMA of a child that
+ * gets the memory of the one that was just unmapped. Memory is recycled where it was freed:
+ * the process is begun, and the VMA unmapped, on the same CPU.
+ */
+static void recycle(Neighbours &memory, const Race::Turn &fault, const Race::Delays &delays,
+		    unsigned lead)
+{
+	std::optional<OneCpu> here(cpus().at(1));
+	Child process([&] {
+		Gate end;
+		auto unmap = [&](Race &race) {
+			linger(lead);
+			memory.unmap();
+			Child other([&] {
+				end.wait();
+				return std::string();
+			});
+
+			race.await_fault(0);
+			end.open();
+			other.collect();
+		};
+
+		here.reset();
+		Race race(1, delays, {fault, [&](unsigned) {
+					      unmap(race);
+				      }});
+
+		race.run();
+		expect_consistent(settled_memory());
+		return std::string();
+	});
+
+	process.collect();
+}
+
+/* A fault on a VMA that is unmapped and becomes another process's meanwhile. */
+static void recycled_vma()
+{
+	Neighbours memory;
+	char *page = memory.leaving().begin();
+
+	/* Writes are speculated on once there is an anon_vma. */
+	*page = 1;
+	for (unsigned round = 0; round < rounds; round++)
+		recycle(
+			memory, [&](unsigned) { try_write(page + page_size()); },
+			{{"unlocked", 3 * hold}}, moment(round, 1));
+}
+
+/* The same where the page was swapped out: read by then, or held in the swap cache. */
+static void swapped_vma(bool cached)
+{
+	Zram zram;
+	Neighbours memory;
+	const Pages &pages = memory.leaving();
+
+	for (unsigned round = 0; round < rounds; round++)
+		*pages.word(round) = round;
+	std::optional<Held> held;
+
+	if (cached)
+		held.emplace(pages.begin(), pages.size());
+	must(madvise(pages.begin(), pages.size(), MADV_PAGEOUT) == 0, "MADV_PAGEOUT");
+	for (unsigned round = 0; round < rounds; round++) {
+		auto read = [&](unsigned) {
+			volatile std::uint64_t *word = pages.word(round), seen = round;
+
+			trap([&] { seen = *word; });
+			expect(seen == round, "a page that was swapped out has changed");
+		};
+
+		recycle(memory, read, {{"unlocked", hold}}, moment(round, 2));
+	}
+	held.reset();
+	memory.unmap();
+	expect(zram.used() == 0, "%llu kB of the device are still in use",
+	       static_cast<unsigned long long>(zram.used()));
+}
+
+/*
+ * The file of a mapping is closed, its memory becomes that of a pipe, and the pipe goes,
+ * with an inode for which nobody waits. A fault has read from it what to map.
+ */
+static void recycled_file()
+{
+	Arena arena(1);
+	char *at = arena.page(8);
+
+	*arena.begin() = 1;
+	auto map = [&] {
+		int file = memfd_create("window", MFD_CLOEXEC);
+
+		must(file >= 0, "memfd_create");
+		must(write(file, "7", 1) == 1, "writing to a file");
+		must(mmap(at, page_size(), PROT_READ, MAP_SHARED | MAP_FIXED, file, 0) == at,
+		     "mmap of a file");
+		close(file);
+	};
+	auto close_it = [&](unsigned round, Race &race) {
+		int ends[2];
+
+		linger(moment(round, 1));
+		must(munmap(at, page_size()) == 0, "munmap of a file");
+		must(pipe(ends) == 0, "pipe");
+		linger(hold);
+		close(ends[0]);
+		close(ends[1]);
+		race.await_fault(round);
+		map();
+	};
+	auto read = [&](unsigned) {
+		char seen = '7';
+
+		trap([&] { seen = *static_cast<volatile char *>(at); });
+		expect(seen == '7', "a page of a file holds %d", seen);
+	};
+
+	map();
+	Race race(rounds, {{"snapshot", hold}, {"mapping", hold}}, {read, [&](unsigned round) {
+									    close_it(round, race);
+								    }});
+
+	race.run();
+	expect_consistent(settled_memory());
+}
+
+/*
+ * A fault that reads memory nobody has written to finds it written and swapped out. What
+ * it knows of the VMA is older than the anon_vma of the page.
+ */
+static void younger_anon_vma()
+{
+	Zram zram;
+	Arena arena(1);
+	Pages page(arena.page(64), 1);
+
+	arena.unmap(page_size(), arena.size() - page_size());
+	*arena.begin() = 1;
+	auto map = [&] {
+		arena.map(64 * page_size(), page_size());
+	};
+	auto swap = [&](unsigned round, Race &race) {
+		linger(moment(round, 1) / 2);
+		page.mark(1);
+		Held held(page.begin(), page.size());
+
+		must(madvise(page.begin(), page.size(), MADV_PAGEOUT) == 0, "MADV_PAGEOUT");
+		race.await_fault(round);
+		expect_word(page.word(0, 1), 0, "a reader");
+		page.mark(2);
+		map();
+	};
+	auto read = [&](unsigned) {
+		std::uint64_t stamp = *page.word(0);
+
+		expect(*page.word(0) == stamp || !stamp, "a page that was swapped out has changed");
+	};
+
+	map();
+	Race race(rounds, {{"snapshot", hold}}, {read, [&](unsigned round) {
+							 swap(round, race);
+						 }});
+
+	race.run();
+	arena.unmap(64 * page_size(), page_size());
+	expect(zram.used() == 0, "%llu kB of the device are still in use",
+	       static_cast<unsigned long long>(zram.used()));
+	expect_consistent(settled_memory());
+}
+
+/*
+ * fork() takes the permission to write away, and tells other CPUs when it has copied all
+ * of the memory. Until then one of them still writes to the page, so no fault may copy it.
+ */
+class Fork {
+public:
+	/* What comes after the pages keeps fork() at work. */
+	Fork()
+		: arena_(33), pages_(arena_.begin(), rounds),
+		  rest_(arena_.begin() + table_span(), arena_.pages() * 32 / 33)
+	{
+		pages_.fill();
+		for (std::size_t page = 0; page < rest_.count(); page++)
+			*rest_.word(page) = page;
+		memory_ = open("/proc/self/mem", O_RDWR | O_CLOEXEC);
+		must(memory_ >= 0, "opening /proc/self/mem");
+	}
+	~Fork() { close(memory_); }
+	Fork(const Fork &) = delete;
+	Fork &operator=(const Fork &) = delete;
+
+	void run()
+	{
+		Gate end;
+		Child sharer([&] {
+			end.wait();
+			return std::string();
+		});
+		Race race(rounds, {{"snapshot", hold / 2}, {"unlocked", hold / 4}},
+			  {[&](unsigned round) { fault(round); },
+			   [&](unsigned round) { write(round, race); },
+			   [&](unsigned round) {
+				   fork(round, race);
+			   }});
+
+		race.run();
+		end.open();
+		sharer.collect();
+		expect_consistent(settled_memory());
+	}
+
+private:
+	void fault(unsigned round)
+	{
+		begun_ = round + 1;
+		*pages_.word(round, 2) = round;
+	}
+
+	/*
+	 * Where the fault is held up before it looks at the page, gets a copy of the page that
+	 * may be written to, in a way that is not held up, and goes on writing to that.
+	 */
+	void write(unsigned round, Race &race)
+	{
+		volatile std::uint64_t *word = pages_.word(round);
+		std::uint64_t value = 1;
+
+		while (begun_ <= round) {
+		}
+		linger(hold / 20);
+		must(pwrite(memory_, &value, sizeof(value),
+			    reinterpret_cast<std::uintptr_t>(word)) == sizeof(value),
+		     "writing to /proc/self/mem");
+		*word = value;
+		hot_ = round + 1;
+		while (forked_ <= round && !race.stopping()) {
+			expect(*word == value, "wrote %llu to a page, later it holds %llu",
+			       static_cast<unsigned long long>(value),
+			       static_cast<unsigned long long>(*word));
+			*word = ++value;
+		}
+	}
+
+	void fork(unsigned round, Race &race)
+	{
+		Gate end;
+
+		while (hot_ <= round && !race.faulted(round)) {
+		}
+		Child child([&] {
+			std::uint64_t before = *pages_.word(round);
+
+			end.wait();
+			expect_word(pages_.word(round), before, "a child");
+			return std::string();
+		});
+
+		race.await_fault(round);
+		forked_ = round + 1;
+		end.open();
+		expect(child.collect().empty(), "a child died");
+		expect_word(pages_.word(round, 2), round, "who forked");
+	}
+
+	Arena arena_;
+	Pages pages_, rest_;
+	int memory_;
+	std::atomic<unsigned> begun_{0}, hot_{0}, forked_{0};
+};
+
+/*
+ * Permissions become those of the VMA in front, with which it is merged, while a NUMA
+ * hinting fault holds the lock and is about to note who faults.
+ */
+static std::string merge_in_child()
+{
+	Arena arena(2);
+	Pages pages(arena), changing(arena.page(arena.pages() / 2), arena.pages() / 2);
+	std::uint64_t given = hints_given();
+
+	{
+		OneCpu here;
+
+		pages.fill();
+	}
+	auto protect = [&](int prot) {
+		must(mprotect(changing.begin(), changing.size(), prot) == 0, "mprotect");
+	};
+	auto hints = [&] {
+		wait_for_hints(given + pages.count() / 2);
+		given = hints_given();
+	};
+	auto merge = [&](unsigned round, Race &race) {
+		linger(moment(round, 1) / 2);
+		protect(PROT_READ | PROT_WRITE);
+		race.await_fault(round);
+		protect(PROT_READ);
+		hints();
+	};
+
+	Race race(rounds, {{"locked", hold / 2}},
+		  {[&](unsigned) { Pages(changing.begin(), 4).touch(); },
+		   [&](unsigned round) {
+			   merge(round, race);
+		   }});
+
+	/* With the threads there: a process of one gets no hints for pages at home. */
+	protect(PROT_READ);
+	hints();
+	race.run();
+	pages.expect_marked(0);
+	expect_consistent(settled_memory());
+	return "";
+}
+
+static void merged_vma()
+{
+	Hints hints;
+
+	Child(merge_in_child).collect();
+}
+
+int main(int argc, char **argv)
+{
+	allow_huge_pages(false);
+	return run_tests(argc, argv,
+			 {
+				 {"moved_table",
+				  [] {
+					  move_tables(table_span());
+				  }},
+				 {"moved_tables",
+				  [] {
+					  move_tables(table_span() *
+						      (page_size() / sizeof(std::uint64_t)));
+				  }},
+				 {"first_notifier", first_notifier},
+				 {"deposited_table", deposited_table},
+				 {"reclaimed_table", reclaimed_table},
+				 {"recycled_vma", recycled_vma},
+				 {"recycled_file", recycled_file},
+				 {"younger_anon_vma", younger_anon_vma},
+				 {"fork",
+				  [] {
+					  Child([] {
+						  Fork().run();
+						  return std::string();
+					  }).collect();
+				  }},
+				 {"swapped_vma_cached",
+				  [] {
+					  swapped_vma(true);
+				  }},
+				 {"swapped_vma_read",
+				  [] {
+					  swapped_vma(false);
+				  }},
+				 {"merged_vma", merged_vma},
+			 });
+}
