@@ -83,7 +83,7 @@ static void move_tables(std::size_t size)
 	race.run();
 	end.open();
 	sharer.collect();
-	expect_consistent(settled_memory());
+	expect_consistent();
 }
 
 /*
@@ -110,7 +110,7 @@ static std::string mirror_in_child(const Pages &pages, unsigned round)
 
 	race.run();
 	pages.expect_marked(1);
-	expect_consistent(settled_memory());
+	expect_consistent();
 	return "";
 }
 
@@ -158,7 +158,7 @@ static void deposited_table()
 
 	race.run();
 	expect(collapsed, "none of %u calls of MADV_COLLAPSE succeeded", rounds);
-	expect_consistent(settled_memory());
+	expect_consistent();
 }
 
 /* Page tables that nobody has entries in are freed, while a fault is about to set one. */
@@ -185,7 +185,7 @@ static void reclaimed_table()
 		   }});
 
 	race.run();
-	expect_consistent(settled_memory());
+	expect_consistent();
 }
 
 /*
@@ -243,7 +243,7 @@ static void recycle(Neighbours &memory, const Race::Turn &fault, const Race::Del
 				      }});
 
 		race.run();
-		expect_consistent(settled_memory());
+		expect_consistent();
 		return std::string();
 	});
 
@@ -338,7 +338,7 @@ static void recycled_file()
 								    }});
 
 	race.run();
-	expect_consistent(settled_memory());
+	expect_consistent();
 }
 
 /*
@@ -382,7 +382,7 @@ static void younger_anon_vma()
 	arena.unmap(64 * page_size(), page_size());
 	expect(zram.used() == 0, "%llu kB of the device are still in use",
 	       static_cast<unsigned long long>(zram.used()));
-	expect_consistent(settled_memory());
+	expect_consistent();
 }
 
 /*
@@ -423,7 +423,7 @@ public:
 		race.run();
 		end.open();
 		sharer.collect();
-		expect_consistent(settled_memory());
+		expect_consistent();
 	}
 
 private:
@@ -526,7 +526,7 @@ static std::string merge_in_child()
 	hints();
 	race.run();
 	pages.expect_marked(0);
-	expect_consistent(settled_memory());
+	expect_consistent();
 	return "";
 }
 
