@@ -59,7 +59,7 @@ public:
 	using Delays = std::vector<std::pair<const char *, unsigned>>;
 
 	Race(unsigned rounds, Delays delays, std::vector<Turn> turns)
-		: rounds_(rounds), delays_(std::move(delays)), turns_(std::move(turns)),
+		: rounds_(rounds), delays_(std::move(delays)), turns_(with_cpus(std::move(turns))),
 		  team_(turns_.size(), [this](unsigned id) { take_turns(id); })
 	{
 	}
@@ -84,6 +84,14 @@ public:
 	}
 
 private:
+	static std::vector<Turn> with_cpus(std::vector<Turn> turns)
+	{
+		if (cpus().size() < turns.size())
+			throw Skip(format("%zu threads need a CPU each, and there are %zu",
+					  turns.size(), cpus().size()));
+		return turns;
+	}
+
 	/* What fork() has not copied would be what is held up. */
 	static void page_in_code()
 	{

@@ -150,7 +150,7 @@ static void deposited_table()
 		arena.advise(0, arena.size(), MADV_DONTNEED);
 		*pages.word(0) = 1;
 	};
-	Race race(rounds, {{"unlocked", 5 * hold}},
+	Race race(rounds, {{"unlocked", 10 * hold}},
 		  {[&](unsigned round) { *pages.word(round + 1) = 1; },
 		   [&](unsigned round) {
 			   collapse(round, race);
@@ -221,7 +221,7 @@ private:
 static void recycle(Neighbours &memory, const Race::Turn &fault, const Race::Delays &delays,
 		    unsigned lead)
 {
-	std::optional<OneCpu> here(cpus().at(1));
+	std::optional<OneCpu> here(cpus()[1 % cpus().size()]);
 	Child process([&] {
 		Gate end;
 		auto unmap = [&](Race &race) {
@@ -393,7 +393,7 @@ class Fork {
 public:
 	/* What comes after the pages keeps fork() at work. */
 	Fork()
-		: arena_(33), pages_(arena_.begin(), rounds),
+		: arena_(33), pages_(arena_.begin(), forks),
 		  rest_(arena_.begin() + table_span(), arena_.pages() * 32 / 33)
 	{
 		pages_.fill();
@@ -413,7 +413,7 @@ public:
 			end.wait();
 			return std::string();
 		});
-		Race race(rounds, {{"snapshot", hold / 2}, {"unlocked", hold / 4}},
+		Race race(forks, {{"snapshot", hold / 2}, {"unlocked", hold / 4}},
 			  {[&](unsigned round) { fault(round); },
 			   [&](unsigned round) { write(round, race); },
 			   [&](unsigned round) {
@@ -478,6 +478,9 @@ private:
 		expect(child.collect().empty(), "a child died");
 		expect_word(pages_.word(round, 2), round, "who forked");
 	}
+
+	/* Each with a page of its own. */
+	static constexpr unsigned forks = 5;
 
 	Arena arena_;
 	Pages pages_, rest_;
