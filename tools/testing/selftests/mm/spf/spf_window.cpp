@@ -2,8 +2,7 @@
 /*
  * Races whose windows are a few instructions wide: faults are held up there
  * (CONFIG_DEBUG_SPECULATIVE_PAGE_FAULT), while another thread does what is dangerous
- * then. Each test fails on a kernel that lacks what makes the fault safe; where it is
- * memory used after it was freed that shows, on one with KASAN.
+ * then. What would be memory used after it was freed shows on a kernel with KASAN only.
  */
 #include <fcntl.h>
 
