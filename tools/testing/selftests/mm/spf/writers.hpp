@@ -383,9 +383,8 @@ inline bool hot_remove(Storm &, Dice &dice)
 			int error = write_file(block + "state", "online_movable");
 
 			/* A page of it was poisoned meanwhile: then it stays away. */
-			expect(!error || error == EHWPOISON,
-			       "%s went offline and not online: %s", block.c_str(),
-			       strerror(error));
+			expect(!error || error == EHWPOISON, "%s went offline and not online: %s",
+			       block.c_str(), strerror(error));
 			return true;
 		}
 	}
