@@ -76,6 +76,31 @@ kernel_tree_version()
 	say "KERNEL_TREE=$KERNEL_TREE is Linux $version, not $BASE_VERSION: going on, as FORCE=1 says."
 }
 
+# worktree DIR REF: make DIR a worktree of out/linux that has REF checked out and
+# nothing else.
+worktree()
+{
+	if [ "$(git -C "$1" rev-parse --path-format=absolute --git-common-dir 2>/dev/null)" != \
+	     "$linux/.git" ]; then
+		rm -rf "$1"
+		git -C "$linux" worktree prune
+		git -C "$linux" worktree add -q --detach "$1" "$2"
+	fi
+	git -C "$1" am --abort 2>/dev/null || true
+	git -C "$1" reset -q --hard
+	git -C "$1" checkout -q --detach "$2"
+	git -C "$1" clean -qfdx
+}
+
+# commit_id: what a result that is kept was found with.
+commit_id()
+{
+	local dirty
+
+	dirty=$(git -C "$top" status --porcelain)
+	say "$(git -C "$top" rev-parse --short HEAD)${dirty:+-dirty}"
+}
+
 . "$top/scripts/base.env"
 
 : "${ARCH:=x86_64}" "${KERNEL_TREE:=}" "${FORCE:=0}" "${AUTHOR:=}"
