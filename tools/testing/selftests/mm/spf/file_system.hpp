@@ -11,36 +11,9 @@
 #include <memory>
 
 #include "counters.hpp"
+#include "ram_disk.hpp"
 
 namespace spf {
-
-/* A block device in memory, which nobody else has: a new zram device. */
-class RamDisk {
-public:
-	explicit RamDisk(std::size_t bytes)
-	{
-		std::optional<std::string> id = read_file(control + "hot_add");
-
-		if (!id)
-			throw Skip("cannot add a zram device: not root, or no CONFIG_ZRAM");
-		number_ = std::to_string(std::stoi(*id));
-		if (write_file("/sys/block/zram" + number_ + "/disksize", std::to_string(bytes))) {
-			remove();
-			throw Skip("cannot set the size of zram" + number_);
-		}
-	}
-	~RamDisk() { remove(); }
-	RamDisk(const RamDisk &) = delete;
-	RamDisk &operator=(const RamDisk &) = delete;
-
-	std::string path() const { return "/dev/zram" + number_; }
-
-private:
-	void remove() const { write_file(control + "hot_remove", number_); }
-
-	static inline const std::string control = "/sys/class/zram-control/";
-	std::string number_;
-};
 
 /* Mounted as long as this lives, on a directory that comes and goes with it. */
 class Mount {

@@ -61,9 +61,10 @@ private:
 };
 
 /*
- * Private anonymous memory that begins and ends on page-table boundaries (at a
- * multiple of the given power of two), with an inaccessible table's worth on both sides: its tables hold nobody else's pages,
- * so they come and go with it. Unmapped as a whole, holes or not.
+ * Private anonymous memory that begins and ends on page-table boundaries, or where a
+ * larger power of two is asked for at a multiple of it, with an inaccessible table's worth
+ * on both sides: its tables hold nobody else's pages, so they come and go with it. Unmapped
+ * as a whole, holes or not.
  */
 class Arena {
 public:

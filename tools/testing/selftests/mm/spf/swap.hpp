@@ -17,6 +17,7 @@
 
 #include "counters.hpp"
 #include "mapping.hpp"
+#include "ram_disk.hpp"
 
 namespace spf {
 
@@ -71,34 +72,11 @@ private:
 /* Compressed memory: what is read is there at once. */
 class Zram : public SwapSpace {
 public:
-	explicit Zram(std::size_t size = swap_size)
-	{
-		auto number = read_file("/sys/class/zram-control/hot_add");
-
-		if (!number)
-			throw Skip("no zram devices here (CONFIG_ZRAM)");
-		number_ = std::to_string(std::stoul(*number));
-		try {
-			int error = write_file("/sys/block/zram" + number_ + "/disksize",
-					       std::to_string(size));
-
-			expect(!error, "setting the size of a zram device: %s", strerror(error));
-			begin("/dev/zram" + number_, size);
-		} catch (...) {
-			remove();
-			throw;
-		}
-	}
-	~Zram()
-	{
-		end();
-		remove();
-	}
+	explicit Zram(std::size_t size = swap_size) : disk_(size) { begin(disk_.path(), size); }
+	~Zram() { end(); }
 
 private:
-	void remove() { write_file("/sys/class/zram-control/hot_remove", number_); }
-
-	std::string number_;
+	RamDisk disk_;
 };
 
 /* A file in memory behind a loop device: what is read has to be waited for. */
