@@ -184,7 +184,8 @@ class Guests:
 				"date": datetime.date.today().isoformat()}))
 			interrupted = True
 			try:
-				self.boot(name, words, [TEST_SECONDS, *pending])
+				# The kernel passes few words on.
+				self.boot(name, words, [TEST_SECONDS, ",".join(map(str, pending))])
 				interrupted = False
 			finally:
 				self.harvest(interrupted)
