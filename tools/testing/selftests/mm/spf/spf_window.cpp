@@ -408,11 +408,17 @@ public:
 	void run()
 	{
 		Gate end;
+		auto before = std::chrono::steady_clock::now();
 		Child sharer([&] {
 			end.wait();
 			return std::string();
 		});
-		Race race(forks, {{"snapshot", hold / 2}, {"unlocked", hold / 4}},
+		auto took = std::chrono::steady_clock::now() - before;
+
+		/* It looks at the page, and copies it, when the next fork() is half done. */
+		hold_ = std::chrono::duration_cast<std::chrono::microseconds>(took).count();
+		printf("# fork() takes %u us\n", hold_);
+		Race race(forks, {{"snapshot", hold_ / 4}, {"unlocked", hold_ / 4}},
 			  {[&](unsigned round) { fault(round); },
 			   [&](unsigned round) { write(round, race); },
 			   [&](unsigned round) {
@@ -443,7 +449,7 @@ private:
 
 		while (begun_ <= round) {
 		}
-		linger(hold / 20);
+		linger(hold_ / 50);
 		must(pwrite(memory_, &value, sizeof(value),
 			    reinterpret_cast<std::uintptr_t>(word)) == sizeof(value),
 		     "writing to /proc/self/mem");
@@ -484,6 +490,7 @@ private:
 	Arena arena_;
 	Pages pages_, rest_;
 	int memory_;
+	unsigned hold_ = 0;
 	std::atomic<unsigned> begun_{0}, hot_{0}, forked_{0};
 };
 
