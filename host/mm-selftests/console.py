@@ -22,6 +22,8 @@ PLAIN = re.compile(r"[\s#]*(\S.*?)[. ]*\s(OK|Fail|Skip|Timeout)\s*$")
 PLAIN_OUTCOMES = {"OK": "ok", "Fail": "not ok", "Skip": "skip", "Timeout": "not ok"}
 # What differs between two runs of one kernel.
 ADDRESS = re.compile(r"\b0x[0-9a-f]+|\b[0-9a-f]{12,16}\b")
+# In names of results: pages that were written to meanwhile, the size that a process had.
+MEASURED = re.compile(r"Extra pages .*|\d+MB of memory allocations")
 TIMESTAMP = re.compile(r"^\[ *\d+\.\d+\]\s*")
 
 
@@ -132,6 +134,7 @@ def outcomes(test):
 	results, reasons = {}, {}
 	for name, outcome, reason in subtests(test.output):
 		name = ADDRESS.sub("0x", name)
+		name = MEASURED.sub(lambda found: re.sub(r"\d[\d.]*", "N", found[0]), name)
 		unique, count = name, 1
 		while unique in results:
 			count += 1
