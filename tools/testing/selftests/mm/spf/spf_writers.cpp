@@ -120,21 +120,27 @@ static void over_allocation()
 			must(pread(peak, text, sizeof(text) - 1, 0) > 0, "read of memory.peak");
 			return std::stoull(text);
 		};
+
+		if (peak < 0)
+			throw Skip("this kernel has no memory.peak to be reset");
+		*arena.page(0) = 1;
+
 		Team team(owners, [&](unsigned id) {
 			for (unsigned round = 0; round < rounds; round++) {
 				step.wait();
 				*Block::word(arena.page(1), false) = id + 1;
 				step.wait();
-				if (id == 0)
-					arena.advise(page_size(), page_size(), MADV_DONTNEED);
+				if (id)
+					continue;
+				arena.advise(page_size(), page_size(), MADV_DONTNEED);
+				/* By now, all threads have what they need themselves. */
+				if (round == 0) {
+					must(write(peak, "reset", 5) == 5, "reset of memory.peak");
+					before = read_peak();
+				}
 			}
 		});
 
-		if (peak < 0)
-			throw Skip("this kernel has no memory.peak to be reset");
-		*arena.page(0) = 1;
-		must(write(peak, "reset", 5) == 5, "reset of memory.peak");
-		before = read_peak();
 		team.finish();
 
 		std::uint64_t most = (owners + batch * sysconf(_SC_NPROCESSORS_ONLN)) * page_size();
