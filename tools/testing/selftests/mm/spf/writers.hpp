@@ -365,7 +365,10 @@ inline bool numa_scan(Storm &storm, Dice &)
 	return wait_for([&] { return vmstat("numa_pte_updates") > before; });
 }
 
-/* Offline, which moves every page away, and online again. */
+/*
+ * Offline, which moves every page away, and online again. Whether the storm's are among
+ * them is chance: a block of which the firmware keeps some pages cannot go.
+ */
 inline bool hot_remove(Storm &, Dice &dice)
 {
 	static const std::string memory = "/sys/devices/system/memory/";
@@ -650,8 +653,7 @@ inline std::vector<Writer> writers()
 		{"compact", 5, 25, plain, true, "compact_migrate_scanned", "", nothing, compact},
 		{"numa_scan", 8, 25, paced, true, "numa_pte_updates", "", needs_numa_balancing,
 		 numa_scan},
-		{"hot_remove", 2, 25, plain, true, "pgmigrate_success", "", needs_hot_remove,
-		 hot_remove},
+		{"hot_remove", 2, 25, plain, true, "", "", needs_hot_remove, hot_remove},
 		{"poison", 10, 25, broken, false, "", "", needs_memory_failure, poison},
 		{"soft_offline", 10, 25, plain, false, "", "", needs_memory_failure, soft_offline},
 		{"lock", 40, 25, plain, true, "unevictable_pgs_mlocked", "vma_changed", nothing,
