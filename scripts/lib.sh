@@ -92,6 +92,15 @@ worktree()
 	git -C "$1" clean -qfdx
 }
 
+# archive DIR IMAGE: pack DIR as a guest's user space. The same files give the same bytes.
+archive()
+{
+	find "$1" -exec touch -h -d @0 {} +
+	(cd "$1" && find . -print0 | sort -z |
+		cpio --quiet -0 -o -H newc -R 0:0 --reproducible) | gzip -n >"$2.new"
+	mv "$2.new" "$2"
+}
+
 # commit_id: what a result that is kept was found with.
 commit_id()
 {
