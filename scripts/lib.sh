@@ -101,6 +101,44 @@ archive()
 	mv "$2.new" "$2"
 }
 
+# run_of NAME: where a guest with the kernel NAME leaves what it said. A kernel may
+# serve more than one target.
+run_of()
+{
+	say "$out/run/${1/#"$build_name"/"$target"}"
+}
+
+# storm NAME DIR [ARG...]: the storms on the kernel NAME, and their report in DIR.
+storm()
+{
+	local name=$1 to=$2 run
+
+	run=$(run_of "$name")
+	shift 2
+	"$top/scripts/boot" --name "$name" storm "$@" || return
+	mkdir -p "$to"
+	sed -n 's/^SPF-JSON //p' "$run/console-storm.log" >"$to/storm.jsonl"
+	"$top/scripts/report" --jsonl "$to/storm.jsonl" --out "$to" --target "$target" \
+		--accelerator "$(cat "$run/accelerator")" --least-refault 0.99 \
+		--commit "$(git -C "$top" describe --always --dirty --abbrev=40 --exclude '*')"
+}
+
+# on TARGET command...: run the command for a target of that name.
+on()
+{
+	local arch mmu size
+
+	IFS=- read -r arch mmu size <<<"$1"
+	shift
+	ARCH=$arch MMU=$mmu PAGE_SIZE=$size "$@"
+}
+
+# x86_64_only WHAT: refuse another target, which WHAT cannot do.
+x86_64_only()
+{
+	[ "$ARCH" = x86_64 ] || die "$1 knows ARCH=x86_64 only, not ARCH=$ARCH."
+}
+
 # commit_id: what a result that is kept was found with.
 commit_id()
 {
@@ -112,13 +150,19 @@ commit_id()
 
 . "$top/scripts/base.env"
 
-: "${ARCH:=x86_64}" "${KERNEL_TREE:=}" "${FORCE:=0}" "${AUTHOR:=}"
+: "${ARCH:=x86_64}" "${MMU:=}" "${PAGE_SIZE:=}" "${KERNEL_TREE:=}" "${FORCE:=0}" "${AUTHOR:=}"
 : "${CPUS:=4}" "${MEM:=2G}" "${ACCEL:=auto}" "${JOBS:=$(nproc)}"
-export ARCH KERNEL_TREE FORCE AUTHOR CPUS MEM ACCEL JOBS
+one_of ARCH x86_64 arm64 powerpc
+if [ "$ARCH" = powerpc ]; then
+	: "${MMU:=radix}" "${PAGE_SIZE:=64k}"
+	one_of MMU radix hash
+	one_of PAGE_SIZE 4k 64k
+else
+	[ -z "$MMU" ] || die "MMU=$MMU: there is no choice of MMU on $ARCH."
+	[ -z "$PAGE_SIZE" ] || die "PAGE_SIZE=$PAGE_SIZE: there is no choice of page size on $ARCH."
+fi
+export ARCH MMU PAGE_SIZE KERNEL_TREE FORCE AUTHOR CPUS MEM ACCEL JOBS
 
-one_of ARCH x86_64
-[ -z "${MMU:-}" ] || die "MMU=$MMU: there is no choice of MMU on $ARCH."
-[ -z "${PAGE_SIZE:-}" ] || die "PAGE_SIZE=$PAGE_SIZE: there is no choice of page size on $ARCH."
 one_of FORCE 0 1
 one_of ACCEL auto kvm tcg
 number CPUS 255
@@ -140,6 +184,68 @@ if [ -n "$KERNEL_TREE" ]; then
 	esac
 fi
 
-# A kernel's build, initramfs and results are kept by target.
+# The target: all that the scripts know of it, but for its options in host/configs/.
+#
+#	target		names results
+#	build_name	names its kernel's build and initramfs: both MMUs have one kernel
+#	fragments	options of its kernels, and of its debug kernel besides
+#	storm_size	MiB that the checks' storms are about: 4,096 pages
+#	patience	how many times as long as x86-64 it may take
+#	emulated	what QEMU has or lacks where it emulates the processor
+#
 # shellcheck disable=SC2034
-target=$ARCH
+{
+	target=$ARCH build_name=$ARCH
+	fragments=(guest "$ARCH") debug_fragments=(check debug)
+	storm_size=16 patience=1 emulated=()
+	case $ARCH in
+	x86_64)
+		uname=x86_64 debian_arch=amd64 toolchain=x86_64-linux-gnu
+		kernel_arch=x86 kernel_image=arch/x86/boot/bzImage
+		qemu=qemu-system-x86_64 qemu_package=qemu-system-x86
+		machine=(-machine pc -cpu max)
+		guest_words="console=ttyS0 movablecore=25%"
+		;;
+	arm64)
+		uname=aarch64 debian_arch=arm64 toolchain=aarch64-linux-gnu
+		kernel_arch=arm64 kernel_image=arch/arm64/boot/Image
+		qemu=qemu-system-aarch64 qemu_package=qemu-system-arm
+		# The older interrupt controller ends at 8 CPUs.
+		machine=(-machine "virt,gic-version=3" -cpu max)
+		emulated=(-machine mte=on)
+		# What was there at boot cannot be taken away, movable or not.
+		guest_words=console=ttyAMA0
+		patience=3
+		;;
+	powerpc)
+		target=powerpc-$MMU-$PAGE_SIZE build_name=powerpc-$PAGE_SIZE
+		fragments+=("powerpc-$PAGE_SIZE") debug_fragments+=(powerpc-debug)
+		uname=ppc64le debian_arch=ppc64el toolchain=powerpc64le-linux-gnu
+		kernel_arch=powerpc kernel_image=vmlinux
+		qemu=qemu-system-ppc64 qemu_package=qemu-system-ppc
+		# Starts the kernel at once, with the huge pages of the hash MMU.
+		machine=(-machine "pseries,x-vof=on,cap-hpt-max-page-size=16M")
+		# A processor without radix, or one that the kernel uses with it.
+		case $MMU in
+		hash) machine+=(-cpu power8) ;;
+		radix) machine+=(-cpu power9) ;;
+		esac
+		emulated=(-machine "cap-cfpc=broken,cap-sbbc=broken,cap-ibs=broken,cap-ccf-assist=off")
+		guest_words="console=hvc0 movablecore=25%"
+		[ "$PAGE_SIZE" = 4k ] || storm_size=256
+		patience=4
+		;;
+	esac
+
+	# On a machine of that kind, its own tools and user space will do.
+	cross='' busybox=/bin/busybox
+	if [ "$(uname -m)" != "$uname" ]; then
+		cross=$toolchain- busybox=$out/download/busybox-$debian_arch
+	fi
+}
+
+# The guest's memory in MiB. Half of it is each node's.
+memory=${MEM%[MG]}
+[[ $MEM != *G ]] || memory=$((memory * 1024))
+[ "$ARCH" != powerpc ] || [ $((memory % 512)) -eq 0 ] ||
+	die "MEM=$MEM: on powerpc it is a multiple of 512M, as each of two nodes has whole 256M."

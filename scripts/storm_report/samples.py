@@ -17,8 +17,8 @@ MODES = ("off", "on")
 
 Run = namedtuple("Run", "meta samples")		# samples: {workload: {mode: [round 1, ...]}}
 
-META_KEYS = {"schema": int, "kernel": str, "machine": str, "page_size": int, "cpus": int,
-	"threads": int, "size_mib": int, "rounds": int, "mode": str, "workloads": list}
+META_KEYS = {"schema": int, "kernel": str, "machine": str, "mmu": str, "page_size": int,
+	"cpus": int, "threads": int, "size_mib": int, "rounds": int, "mode": str, "workloads": list}
 SAMPLE_KEYS = {"workload": str, "threads": int, "round": int, "mode": str, "faults": int,
 	"seconds": float, "pgfault": int, "pgmajfault": int, "spf_attempt": int,
 	"spf_success": int, "spf_abort": dict, "vma_lock": dict, "blocked": int, "tables": int,

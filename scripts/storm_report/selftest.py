@@ -8,8 +8,8 @@ import unittest
 
 from storm_report import ReportError, picture, samples, summary, table
 
-META = {"schema": 1, "kernel": "7.3.4", "machine": "x86_64", "page_size": 4096, "cpus": 4,
-	"threads": 4, "size_mib": 64, "rounds": 5, "mode": "both",
+META = {"schema": 1, "kernel": "7.3.4", "machine": "x86_64", "mmu": "", "page_size": 4096,
+	"cpus": 4, "threads": 4, "size_mib": 64, "rounds": 5, "mode": "both",
 	"workloads": ["refault", "churn_same"]}
 
 
@@ -62,9 +62,12 @@ class Report(unittest.TestCase):
 		for target in ("arm64", "x86_64-64k", "vax", ""):
 			with self.subTest(target), self.assertRaises(ReportError):
 				summary.make(run, target, "tcg", "0123456789ab")
-		power = run._replace(meta=dict(run.meta, machine="ppc64le", page_size=65536))
+		power = run._replace(meta=dict(run.meta, machine="ppc64le", mmu="hash",
+			page_size=65536))
 		self.assertEqual(summary.make(power, "powerpc-hash-64k", "tcg", "abcdef0")["mmu"],
 			"hash")
+		with self.assertRaises(ReportError):
+			summary.make(power, "powerpc-radix-64k", "tcg", "abcdef0")
 
 	def test_commits(self):
 		run, _ = made()

@@ -27,6 +27,9 @@ def check_target(target, meta):
 	if meta["machine"] != MACHINES[arch]:
 		raise ReportError(f"the target is {target}, but the samples come from a machine "
 			f"of type {meta['machine']}.")
+	if meta["mmu"] != (mmu or ""):
+		raise ReportError(f"the target is {target}, but the samples come from a machine "
+			f"whose MMU is {meta['mmu'] or 'the only one of its kind'}.")
 	if kilobytes and meta["page_size"] != int(kilobytes) * 1024:
 		raise ReportError(f"the target is {target}, but the samples come from a machine "
 			f"with pages of {meta['page_size']} bytes.")

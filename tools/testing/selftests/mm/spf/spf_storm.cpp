@@ -177,17 +177,28 @@ Shape shape_of(const Options &options)
 	return {options.threads, std::size_t(tables / options.threads)};
 }
 
+/* Which kind of page tables it is where the kernel knows more than one: on powerpc. */
+const char *mmu()
+{
+	std::string processors = read_file("/proc/cpuinfo").value_or("");
+
+	if (processors.find("\nMMU\t\t: Radix\n") != processors.npos)
+		return "radix";
+	return processors.find("\nMMU\t\t: Hash\n") != processors.npos ? "hash" : "";
+}
+
 void print_meta(const Options &options)
 {
 	struct utsname system;
 	const char *separator = "";
 
 	must(uname(&system) == 0, "uname");
-	printf("{\"meta\":{\"schema\":%d,\"kernel\":\"%s\",\"machine\":\"%s\",\"page_size\":%zu,"
-	       "\"cpus\":%ld,\"threads\":%u,\"size_mib\":%u,\"rounds\":%u,\"mode\":\"%s\","
+	printf("{\"meta\":{\"schema\":%d,\"kernel\":\"%s\",\"machine\":\"%s\",\"mmu\":\"%s\","
+	       "\"page_size\":%zu,\"cpus\":%ld,\"threads\":%u,\"size_mib\":%u,\"rounds\":%u,\"mode\":\"%s\","
 	       "\"workloads\":[",
-	       schema, system.release, system.machine, page_size(), sysconf(_SC_NPROCESSORS_ONLN),
-	       options.threads, options.size, options.rounds, options.both ? "both" : "current");
+	       schema, system.release, system.machine, mmu(), page_size(),
+	       sysconf(_SC_NPROCESSORS_ONLN), options.threads, options.size, options.rounds,
+	       options.both ? "both" : "current");
 	for (const Kind &kind : options.workloads) {
 		printf("%s\"%s\"", separator, kind.name);
 		separator = ",";
