@@ -204,7 +204,7 @@ fi
 		kernel_arch=x86 kernel_image=arch/x86/boot/bzImage
 		qemu=qemu-system-x86_64 qemu_package=qemu-system-x86
 		machine=(-machine pc -cpu max)
-		guest_words="console=ttyS0 movablecore=25%"
+		guest_words="console=ttyS0 memhp_default_state=online_movable"
 		;;
 	arm64)
 		uname=aarch64 debian_arch=arm64 toolchain=aarch64-linux-gnu
@@ -249,3 +249,8 @@ memory=${MEM%[MG]}
 [[ $MEM != *G ]] || memory=$((memory * 1024))
 [ "$ARCH" != powerpc ] || [ $((memory % 512)) -eq 0 ] ||
 	die "MEM=$MEM: on powerpc it is a multiple of 512M, as each of two nodes has whole 256M."
+
+# A quarter of each node's memory is a module that can be taken out, in blocks of 128 MiB, where
+# the machine has such: it holds nothing that the kernel could not move.
+module=0
+[ "$ARCH" != x86_64 ] || module=$((memory / 8 / 128 * 128))

@@ -44,6 +44,16 @@ public:
 		return found;
 	}
 
+	/* The page's frame, or 0 where it has none. Only root is told. */
+	std::uint64_t frame(const char *page) const
+	{
+		off_t at = reinterpret_cast<std::uintptr_t>(page) / page_size() * 8;
+		std::uint64_t entry;
+
+		must(pread(file_, &entry, sizeof(entry), at) == sizeof(entry), "read of pagemap");
+		return entry >> pagemap_present & 1 ? entry & ((1ull << 55) - 1) : 0;
+	}
+
 	/* The pages of which PAGEMAP_SCAN says @category. */
 	PageBits scan(const char *begin, std::size_t pages, std::uint64_t category,
 		      std::uint64_t flags = 0) const

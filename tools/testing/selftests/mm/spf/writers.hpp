@@ -25,6 +25,7 @@
 #include "counters.hpp"
 #include "mapping.hpp"
 #include "oracle.hpp"
+#include "pagemap.hpp"
 #include "storm.hpp"
 #include "swap.hpp"
 #include "team.hpp"
@@ -365,47 +366,78 @@ inline bool numa_scan(Storm &storm, Dice &)
 	return wait_for([&] { return vmstat("numa_pte_updates") > before; });
 }
 
-/*
- * Offline, which moves every page away, and online again. Whether the storm's are among
- * them is chance: a block of which the firmware keeps some pages cannot go.
- */
-inline bool hot_remove(Storm &, Dice &dice)
+/* Memory that comes and goes */
+
+inline constexpr char memory_block_size_file[] = "/sys/devices/system/memory/block_size_bytes";
+
+inline std::size_t memory_block_size()
 {
-	static const std::string memory = "/sys/devices/system/memory/";
-	std::size_t block_size = std::stoull(*read_file(memory + "block_size_bytes"), nullptr, 16);
-	std::size_t blocks = sysconf(_SC_PHYS_PAGES) * page_size() / block_size + 8;
-	std::size_t first = dice.below(blocks);
+	return std::stoull(*read_file(memory_block_size_file), nullptr, 16);
+}
 
-	for (std::size_t i = 0; i < blocks; i++) {
-		std::string block = memory + format("memory%zu/", (first + i) % blocks);
-		std::string zones = read_file(block + "valid_zones").value_or("");
+inline std::string memory_block(std::size_t number)
+{
+	return format("/sys/devices/system/memory/memory%zu/", number);
+}
 
-		if (read_file(block + "state") != "online\n" || zones.find("Movable") == zones.npos)
-			continue;
-		if (write_file(block + "state", "offline") == 0) {
-			int error = write_file(block + "state", "online_movable");
+inline bool is_movable(const std::string &block)
+{
+	return read_file(block + "state") == "online\n" &&
+	       read_file(block + "valid_zones") == "Movable\n";
+}
 
-			/* A page of it was poisoned meanwhile: then it stays away. */
-			expect(!error || error == EHWPOISON, "%s went offline and not online: %s",
-			       block.c_str(), strerror(error));
-			return true;
-		}
-	}
-	return false;
+/* A page with memory of its own: what happens to the zero page, happens to everyone. */
+inline Piece written_page(Storm &storm, Dice &dice)
+{
+	Piece piece = page(storm, dice);
+
+	try_write(at(storm, piece) + piece.length / 2);
+	return piece;
+}
+
+/*
+ * Takes the memory away in which a page of the storm lies, with all else that is there,
+ * and gives it back. It cannot go while something in it may not be moved.
+ */
+inline bool hot_remove(Storm &storm, Dice &dice)
+{
+	std::uint64_t frame = Pagemap().frame(at(storm, written_page(storm, dice)));
+	std::string block = memory_block(frame * page_size() / memory_block_size());
+
+	if (!frame || !is_movable(block) || write_file(block + "state", "offline"))
+		return false;
+
+	int error = write_file(block + "state", "online_movable");
+
+	/* A page of it was poisoned meanwhile: then it stays away. */
+	expect(!error || error == EHWPOISON, "%s went offline and not online: %s", block.c_str(),
+	       strerror(error));
+	return true;
 }
 
 inline Needs needs_hot_remove()
 {
-	if (!read_file("/sys/devices/system/memory/block_size_bytes"))
+	if (!read_file(memory_block_size_file))
 		throw Skip("this kernel has no CONFIG_MEMORY_HOTREMOVE");
-	for (unsigned i = 0; i < 1024; i++) {
-		auto zones =
-			read_file(format("/sys/devices/system/memory/memory%u/valid_zones", i));
 
-		if (zones && *zones == "Movable\n")
+	std::size_t blocks = sysconf(_SC_PHYS_PAGES) * page_size() / memory_block_size();
+	int error = 0;
+
+	/* Addresses have gaps between memory. */
+	for (std::size_t i = 0; i < blocks + 1024; i++) {
+		std::string block = memory_block(i);
+
+		if (!is_movable(block))
+			continue;
+		error = write_file(block + "state", "offline");
+		if (!error) {
+			must(write_file(block + "state", "online_movable") == 0,
+			     "bringing memory back online");
 			return nullptr;
+		}
 	}
-	throw Skip("no block of memory is movable: boot with movablecore=");
+	throw Skip(error ? format("no movable memory could go offline: %s", strerror(error))
+			 : "no memory is in the Movable zone alone");
 }
 
 /* Broken memory */
@@ -417,15 +449,6 @@ inline Needs needs_memory_failure()
 	if (madvise(nullptr, 0, MADV_HWPOISON))
 		throw Skip("this kernel has no CONFIG_MEMORY_FAILURE");
 	return nullptr;
-}
-
-/* A page with memory of its own: what happens to the zero page, happens to everyone. */
-inline Piece written_page(Storm &storm, Dice &dice)
-{
-	Piece piece = page(storm, dice);
-
-	try_write(at(storm, piece) + piece.length / 2);
-	return piece;
 }
 
 /*
