@@ -250,7 +250,7 @@ memory=${MEM%[MG]}
 [ "$ARCH" != powerpc ] || [ $((memory % 512)) -eq 0 ] ||
 	die "MEM=$MEM: on powerpc it is a multiple of 512M, as each of two nodes has whole 256M."
 
-# A quarter of each node's memory is a module that can be taken out, in blocks of 128 MiB, where
-# the machine has such: it holds nothing that the kernel could not move.
+# A quarter of each node's memory is a module that can be taken out, in blocks of
+# 128 MiB, where the machine has such: it holds nothing that the kernel could not move.
 module=0
 [ "$ARCH" != x86_64 ] || module=$((memory / 8 / 128 * 128))
