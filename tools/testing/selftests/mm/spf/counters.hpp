@@ -106,6 +106,13 @@ public:
 		return delta;
 	}
 
+	Counters &operator+=(const Counters &more)
+	{
+		for (const auto &[name, value] : more.values_)
+			values_[name] += value;
+		return *this;
+	}
+
 	std::uint64_t operator[](const std::string &name) const
 	{
 		auto found = values_.find(name);

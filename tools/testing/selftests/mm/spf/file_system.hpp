@@ -65,7 +65,7 @@ public:
 	{
 		if (type == "tmpfs")
 			return;
-		disk_ = std::make_unique<RamDisk>(disk_size);
+		disk_ = std::make_unique<RamDisk>(usual_disk_size());
 		make(disk_->path());
 	}
 
@@ -93,7 +93,6 @@ private:
 		expect(status == 0, "mke2fs of %s ended with status %#x", device.c_str(), status);
 	}
 
-	static constexpr std::size_t disk_size = 64 * 1024 * 1024;
 	std::string type_;
 	std::unique_ptr<RamDisk> disk_;
 };

@@ -9,6 +9,14 @@
 
 namespace spf {
 
+/* Bytes of each, where there are any. Not what a page table maps: powerpc's may be larger. */
+inline std::size_t hugetlb_size()
+{
+	static const std::size_t size = proc_field("/proc/meminfo", "Hugepagesize") * 1024;
+
+	return size;
+}
+
 /* They go back to the system with this and the last mapping of them. */
 class HugetlbPool {
 public:

@@ -7,6 +7,7 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <utility>
@@ -22,22 +23,92 @@ inline std::size_t page_size()
 	return size;
 }
 
-/* Bytes that one page-table page maps: what a huge pmd maps, where there are any. */
+/* Which of its two MMUs a 64-bit powerpc uses, "hash" or "radix"; elsewhere nothing. */
+inline const std::string &mmu()
+{
+	static const std::string name = [] {
+		std::string cpus = read_file("/proc/cpuinfo").value_or("");
+
+		if (cpus.find("\nMMU\t\t: Hash\n") != cpus.npos)
+			return "hash";
+		return cpus.find("\nMMU\t\t: Radix\n") != cpus.npos ? "radix" : "";
+	}();
+
+	return name;
+}
+
+/* Entries of a table that maps pages, and of one that maps such tables. */
+struct Geometry {
+	std::size_t lower, upper;
+};
+
+/* Tables are pages full of entries, but powerpc's have sizes of their own, see asm/book3s/64. */
+inline Geometry geometry()
+{
+	bool large = page_size() > 4096;
+
+	if (mmu() == "hash")
+		return large ? Geometry{256, 1024} : Geometry{512, 128};
+	if (mmu() == "radix")
+		return large ? Geometry{32, 512} : Geometry{512, 512};
+	return {page_size() / 8, page_size() / 8};
+}
+
+/* Bytes that one page table maps: what a huge pmd maps, where there are any. */
 inline std::size_t table_span()
 {
 	static const std::size_t span = [] {
 		auto text = read_file("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size");
 
-		return text ? std::stoul(*text) : page_size() * (page_size() / 8);
+		return text ? std::stoul(*text) : page_size() * geometry().lower;
 	}();
 
 	return span;
+}
+
+inline std::size_t ptes_per_table()
+{
+	return table_span() / page_size();
+}
+
+/* Page tables of one table above them. */
+inline std::size_t upper_entries()
+{
+	return geometry().upper;
+}
+
+/* Page tables that map so many pages, or a few more. */
+inline std::size_t tables_of(std::size_t pages)
+{
+	return (pages + ptes_per_table() - 1) / ptes_per_table();
+}
+
+/*
+ * Faults of a kind, or pages to take them on, beside which those of the rest of the
+ * machine hardly count. No more than 64 MiB of them, where pages are large.
+ */
+inline std::size_t usual_faults()
+{
+	return std::min<std::size_t>(4096, (64 << 20) / page_size());
 }
 
 /* Whether this process, and what it forks, may get more than a page at once. */
 inline void allow_huge_pages(bool allow)
 {
 	must(prctl(PR_SET_THP_DISABLE, !allow, 0, 0, 0) == 0, "prctl(PR_SET_THP_DISABLE)");
+}
+
+/* What sysfs has for folios of one size. */
+inline std::string folio_file(std::size_t kilobytes, const char *name)
+{
+	return "/sys/kernel/mm/transparent_hugepage/hugepages-" + std::to_string(kilobytes) +
+	       "kB/" + name;
+}
+
+/* A large folio that is no huge page; those of anonymous memory have four pages at least. */
+inline std::size_t usual_folio_kb()
+{
+	return std::max<std::size_t>(64, 4 * page_size() / 1024);
 }
 
 /*

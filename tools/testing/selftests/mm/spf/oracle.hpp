@@ -13,10 +13,10 @@
 
 namespace spf {
 
-/* SPF_TEST_SCALE multiplies the work (1 unless set). */
-inline unsigned scaled(unsigned count)
+/* SPF_TEST_SCALE multiplies the work (1 unless set). So does another @variable its amount. */
+inline unsigned scaled(unsigned count, const char *variable = "SPF_TEST_SCALE")
 {
-	const char *scale = getenv("SPF_TEST_SCALE");
+	const char *scale = getenv(variable);
 
 	return std::max(1.0, count * (scale ? atof(scale) : 1.0));
 }

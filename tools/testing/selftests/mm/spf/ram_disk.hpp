@@ -3,13 +3,21 @@
 #ifndef SPF_RAM_DISK_HPP
 #define SPF_RAM_DISK_HPP
 
+#include <algorithm>
 #include <cstring>
 #include <optional>
 #include <string>
 
 #include "counters.hpp"
+#include "mapping.hpp"
 
 namespace spf {
+
+/* What the usual number of pages has room on, and as many more. */
+inline std::size_t usual_disk_size()
+{
+	return std::max<std::size_t>(64 << 20, 2 * usual_faults() * page_size());
+}
 
 /* A block device in memory, which nobody else has: a new zram device. */
 class RamDisk {

@@ -74,11 +74,11 @@ static void discard_inside()
 	storm(scaled(200), {.zero = true}, 25, discard);
 }
 
-/* The same with 64 kB folios, mapped and zapped in part. */
+/* The same with large folios, mapped and zapped in part. */
 static void discard_large_folios()
 {
 	HugePages allowed;
-	Setting always("/sys/kernel/mm/transparent_hugepage/hugepages-64kB/enabled", "always");
+	Setting always(folio_file(usual_folio_kb(), "enabled"), "always");
 
 	storm(scaled(200), {.zero = true}, 25, discard);
 }
@@ -127,13 +127,15 @@ static void collapse_inside()
 
 		char *begin = arena.begin() + table.offset;
 		std::vector<unsigned char> present(table.length / page_size());
+		/* The end of one is nobody's: the spare pages, and what is left of three shares. */
+		long missing = std::max(present.size() / 8, spare_pages(arena) + owners);
 
-		/* Until the owners have refilled most of it; the end of one is nobody's. */
+		/* Until the owners have refilled most of it. */
 		do {
 			sched_yield();
 			must(mincore(begin, table.length, present.data()) == 0, "mincore");
-		} while (std::count(present.begin(), present.end(), 1) * 8 <
-			 static_cast<long>(present.size()) * 7);
+		} while (std::count(present.begin(), present.end(), 1) <
+			 static_cast<long>(present.size()) - missing);
 		/* EAGAIN while pages are new: they wait in batches to be put on a list. */
 		for (int tries = 0; tries < 2; tries++) {
 			if (!madvise(begin, table.length, MADV_COLLAPSE)) {
@@ -248,7 +250,7 @@ static void move_tables()
 
 static void move_upper_tables()
 {
-	std::size_t span = table_span() * (page_size() / 8);
+	std::size_t span = table_span() * upper_entries();
 
 	move_memory(scaled(50), span, span / 64, 10);
 }

@@ -28,8 +28,7 @@ static Counters refault(Arena &arena)
 	return Counters::now().since(before);
 }
 
-/* 4096 faults with 4K pages: what else runs on the machine hardly counts. */
-static constexpr std::size_t tables = 8;
+static const std::size_t tables = tables_of(usual_faults());
 
 /* Off: no attempt is made, and each fault is still counted as one. */
 static void off_does_not_attempt()

@@ -19,8 +19,7 @@
 
 using namespace spf;
 
-/* 4096 faults with 4K pages. */
-static constexpr std::size_t tables = 8;
+static const std::size_t tables = tables_of(usual_faults());
 
 /* The parent copies while the child has the pages; then the child has them alone. */
 static void anonymous()
@@ -195,26 +194,26 @@ static void ksm_page()
 	pages.expect_marked(1);
 }
 
-/* Folios of 64 kB of which the child keeps every other half. */
+/* Large folios of which the child keeps every other half. */
 static void shared_large_folio()
 {
-	static const std::string sysfs = "/sys/kernel/mm/transparent_hugepage/hugepages-64kB/";
+	static const std::size_t kilobytes = usual_folio_kb();
 	HugePages allowed;
-	Setting always(sysfs + "enabled", "always");
+	Setting always(folio_file(kilobytes, "enabled"), "always");
 	OneCpu here;
 	Arena arena(tables);
 	Pages pages(arena);
-	std::size_t half = 32 * 1024 / page_size();
+	std::size_t half = kilobytes * 1024 / page_size() / 2;
 	Gate parted, copied;
 	auto allocated = [] {
-		return std::stoull(*read_file(sysfs + "stats/anon_fault_alloc"));
+		return std::stoull(*read_file(folio_file(kilobytes, "stats/anon_fault_alloc")));
 	};
 	std::uint64_t folios = allocated();
 
 	pages.fill();
 	folios = allocated() - folios;
-	expect(folios >= pages.count() / half / 2 * 99 / 100, "only %llu folios of 64 kB",
-	       static_cast<unsigned long long>(folios));
+	expect(folios >= pages.count() / half / 2 * 99 / 100, "only %llu folios of %zu kB",
+	       static_cast<unsigned long long>(folios), kilobytes);
 	Child child([&] {
 		for (std::size_t page = half; page < pages.count(); page += 2 * half)
 			arena.advise(page * page_size(), half * page_size(), MADV_DONTNEED);

@@ -211,12 +211,16 @@ private:
 	std::string path_;
 };
 
-static constexpr std::size_t limit = 16 * 1024 * 1024;
+/* Each CPU may have 64 pages of it in hand. */
+static std::size_t limit()
+{
+	return usual_faults() * page_size();
+}
 
 /* In a child, because memory stays charged to the group that it was taken in. */
 static std::string limited(std::string (*run)())
 {
-	MemoryGroup group(limit);
+	MemoryGroup group(limit());
 
 	return Child([&] {
 		       group.enter();
@@ -235,7 +239,7 @@ static std::string limited(std::string (*run)())
 static std::string beyond_limit()
 {
 	return limited([] {
-		Arena arena(2 * limit / table_span());
+		Arena arena(tables_of(2 * usual_faults()));
 
 		for (std::size_t i = 0; i < arena.pages(); i++)
 			*static_cast<volatile char *>(arena.page(i)) = 1;
@@ -247,8 +251,8 @@ static std::string beyond_limit()
 static std::string reclaim_at_limit()
 {
 	return limited([] {
-		Arena arenas[] = {Arena(limit / table_span() * 5 / 8),
-				  Arena(limit / table_span() * 5 / 8)};
+		std::size_t tables = tables_of(usual_faults() * 5 / 8);
+		Arena arenas[] = {Arena(tables), Arena(tables)};
 
 		for (int round = 0; round < 4; round++) {
 			Arena &arena = arenas[round % 2];
@@ -269,9 +273,9 @@ static std::string reclaim_at_limit()
 static std::string droppable_beyond_limit()
 {
 	return limited([] {
-		char *pages = map_droppable(2 * limit);
+		char *pages = map_droppable(2 * limit());
 
-		for (std::size_t at = 0; at < 2 * limit; at += page_size()) {
+		for (std::size_t at = 0; at < 2 * limit(); at += page_size()) {
 			*static_cast<volatile char *>(pages + at) = 1;
 			expect(pages[at] == 0 || pages[at] == 1, "a page holds %d", pages[at]);
 		}

@@ -25,6 +25,13 @@
 
 using namespace spf;
 
+/* Where what is known of PCs holds. */
+#if defined(__x86_64__) || defined(__i386__)
+static constexpr bool pc = true;
+#else
+static constexpr bool pc = false;
+#endif
+
 static int open_device(const char *path, int flags)
 {
 	int file = open(path, flags | O_CLOEXEC);
@@ -41,10 +48,10 @@ static char *mapped(void *at, const char *what)
 	return static_cast<char *>(at);
 }
 
-/* Memory in pages of hugetlb, which are as large as a page table's span. */
+/* Memory in pages of hugetlb. */
 static char *map_hugetlb(std::size_t pages, int flags)
 {
-	return mapped(mmap(nullptr, pages * table_span(), PROT_READ | PROT_WRITE,
+	return mapped(mmap(nullptr, pages * hugetlb_size(), PROT_READ | PROT_WRITE,
 			   MAP_ANONYMOUS | MAP_HUGETLB | flags, -1, 0),
 		      "memory of hugetlb");
 }
@@ -58,7 +65,7 @@ static std::string hugetlb_private()
 	falls_back({"vma_notsup"}, pages * rounds, [&] {
 		for (std::size_t round = 0; round < rounds; round++) {
 			for (std::size_t i = 0; i < pages; i++) {
-				char *page = memory + i * table_span();
+				char *page = memory + i * hugetlb_size();
 
 				if (i % 2)
 					expect(*word(page, 5) == 0, "page %zu is not zero", i);
@@ -66,7 +73,7 @@ static std::string hugetlb_private()
 				expect(*word(page) == stamp(i) && *word(page, 5) == 0,
 				       "page %zu lost a write", i);
 			}
-			must(madvise(memory, pages * table_span(), MADV_DONTNEED) == 0,
+			must(madvise(memory, pages * hugetlb_size(), MADV_DONTNEED) == 0,
 			     "MADV_DONTNEED of hugetlb");
 		}
 	});
@@ -82,10 +89,10 @@ static std::string hugetlb_shared()
 	*word(memory) = 1;
 	Child([&] {
 		expect(*word(memory) == 1, "the parent's write is not seen");
-		*word(memory + table_span()) = 2;
+		*word(memory + hugetlb_size()) = 2;
 		return std::string();
 	}).collect();
-	expect(*word(memory + table_span()) == 2, "the child's write is not seen");
+	expect(*word(memory + hugetlb_size()) == 2, "the child's write is not seen");
 	return "ok";
 }
 
@@ -96,24 +103,24 @@ static std::string hugetlb_copied()
 	char *memory = map_hugetlb(4, MAP_PRIVATE);
 	auto expect_pages = [&](std::uint64_t more) {
 		for (std::size_t i = 0; i < 4; i++)
-			expect(*word(memory + i * table_span()) == i + more, "page %zu holds %#llx",
-			       i,
-			       static_cast<unsigned long long>(*word(memory + i * table_span())));
+			expect(*word(memory + i * hugetlb_size()) == i + more,
+			       "page %zu holds %#llx", i,
+			       static_cast<unsigned long long>(*word(memory + i * hugetlb_size())));
 	};
 
 	for (std::size_t i = 0; i < 4; i++)
-		*word(memory + i * table_span()) = i + 1;
+		*word(memory + i * hugetlb_size()) = i + 1;
 	std::string seen = Child([&] {
 				   expect_pages(1);
 				   for (std::size_t i = 0; i < 4; i++)
-					   *word(memory + i * table_span()) = i + 10;
+					   *word(memory + i * hugetlb_size()) = i + 10;
 				   expect_pages(10);
 				   return std::string("ok");
 			   }).collect();
 
 	expect_pages(1);
 	for (std::size_t i = 0; i < 4; i++)
-		*word(memory + i * table_span()) = i + 20;
+		*word(memory + i * hugetlb_size()) = i + 20;
 	expect_pages(20);
 	return seen;
 }
@@ -128,10 +135,10 @@ static std::string hugetlb_exhausted()
 	Calls calls;
 
 	for (std::size_t i = 0; i < 5; i++)
-		seen += writing(memory + i * table_span()) + " ";
-	calls.record(read(zero, memory + 4 * table_span(), calls.length));
-	must(madvise(memory, table_span(), MADV_DONTNEED) == 0, "MADV_DONTNEED of hugetlb");
-	calls.record(read(zero, memory + 4 * table_span(), calls.length));
+		seen += writing(memory + i * hugetlb_size()) + " ";
+	calls.record(read(zero, memory + 4 * hugetlb_size(), calls.length));
+	must(madvise(memory, hugetlb_size(), MADV_DONTNEED) == 0, "MADV_DONTNEED of hugetlb");
+	calls.record(read(zero, memory + 4 * hugetlb_size(), calls.length));
 	return seen + calls.seen();
 }
 
@@ -173,6 +180,9 @@ static std::string physical_memory()
 {
 	static constexpr off_t begin = 0xc0000;
 	static constexpr std::size_t pages = 64;
+
+	if (!pc)
+		throw Skip("only a PC has ROMs at an address that is known");
 	std::size_t length = pages * page_size();
 	int file = open_device("/dev/mem", O_RDWR);
 	char *memory =
@@ -231,7 +241,10 @@ static std::string vdso()
 	return use() + " " + Child(use).collect();
 }
 
-/* The kernel writes a record of each page fault, so each is reported exactly once. */
+/*
+ * The kernel writes a record of each page fault, so each is reported exactly once. But
+ * only x86 sees a new entry at once: elsewhere the access may fault on it once more.
+ */
 static std::string perf_ring()
 {
 	static constexpr std::size_t data_pages = 16;
@@ -277,7 +290,8 @@ static std::string perf_ring()
 		at += record->size;
 	}
 	for (std::size_t i = 3; i < arena.pages(); i++)
-		expect(faults[i] == 1, "the fault of page %zu was recorded %u times", i, faults[i]);
+		expect(faults[i] == 1 || (!pc && faults[i] == 2),
+		       "the fault of page %zu was recorded %u times", i, faults[i]);
 	return "ok";
 }
 

@@ -5,6 +5,8 @@
  */
 #include <fcntl.h>
 
+#include <algorithm>
+
 #include "child.hpp"
 #include "counters.hpp"
 #include "ktap.hpp"
@@ -14,20 +16,14 @@
 
 using namespace spf;
 
-/* What sysfs says of folios of one size, and which file says it. */
-static std::string of_size(std::size_t kilobytes, const char *what)
-{
-	return "/sys/kernel/mm/transparent_hugepage/hugepages-" + std::to_string(kilobytes) +
-	       "kB/" + what;
-}
-
 /* A fault for each huge page: many of them take a lot of memory. */
-static constexpr std::size_t huge_pages = 192;
+static const std::size_t huge_pages = std::min<std::size_t>(192, (384 << 20) / table_span());
 
 /* Memory of huge pages, in which each small one is told from the others by one word. */
 class HugeArena {
 public:
-	HugeArena() : always_(of_size(table_span() / 1024, "enabled"), "always"), arena_(huge_pages)
+	HugeArena()
+		: always_(folio_file(table_span() / 1024, "enabled"), "always"), arena_(huge_pages)
 	{
 		for (std::size_t page = 0; page < arena_.pages(); page++)
 			*word(page) = page;
@@ -88,17 +84,38 @@ private:
 	Arena arena_;
 };
 
+/*
+ * @expose makes writes to huge pages fault, then each is written, @value last. Where they
+ * are larger and fewer, this goes on until there were as many faults as elsewhere.
+ */
+template <class Expose>
+static void speculates_writes(const HugeArena &huge, std::uint64_t &value, Expose expose)
+{
+	Counters moved;
+	std::size_t faults = 0;
+
+	while (faults < 192) {
+		expose();
+		Counters before = Counters::now();
+
+		huge.write(++value);
+		moved += Counters::now().since(before);
+		faults += huge_pages;
+		huge.expect_written(value);
+		huge.expect_huge();
+	}
+	expect_resolved(moved, faults);
+}
+
 /* With the child gone, what fork() left read-only is ours again. */
 static void write_after_fork()
 {
 	HugeArena huge;
+	std::uint64_t value = 0;
 
-	for (std::uint64_t round = 1; round <= 2; round++) {
-		Child([] { return std::string(); }).collect();
-		speculates(huge_pages, [&] { huge.write(round); });
-		huge.expect_written(round);
-		huge.expect_huge();
-	}
+	for (int round = 0; round < 2; round++)
+		speculates_writes(huge, value,
+				  [] { Child([] { return std::string(); }).collect(); });
 }
 
 /* With the child there, each is split and copied in part; nothing is counted. */
@@ -148,12 +165,14 @@ static void write_soft_dirty()
 
 	if (!huge.soft_dirty())
 		throw Skip("this kernel does not follow writes (CONFIG_MEM_SOFT_DIRTY)");
-	must(write_file("/proc/self/clear_refs", "4") == 0, "writing to clear_refs");
-	expect(!huge.soft_dirty(), "a huge page is soft-dirty after clear_refs");
-	speculates(huge_pages, [&] { huge.write(1); });
+	std::uint64_t value = 0;
+
+	speculates_writes(huge, value, [&] {
+		expect(huge.soft_dirty(), "a huge page is not soft-dirty after a write");
+		must(write_file("/proc/self/clear_refs", "4") == 0, "writing to clear_refs");
+		expect(!huge.soft_dirty(), "a huge page is soft-dirty after clear_refs");
+	});
 	expect(huge.soft_dirty(), "a huge page is not soft-dirty after a write");
-	huge.expect_written(1);
-	huge.expect_huge();
 }
 
 /*
@@ -163,25 +182,36 @@ static void write_soft_dirty()
 static void folios(std::size_t kilobytes)
 {
 	HugePages allowed;
-	Setting always(of_size(kilobytes, "enabled"), "always");
+	Setting always(folio_file(kilobytes, "enabled"), "always");
 	OneCpu here;
-	std::size_t tables = kilobytes < 512 ? 32 : 128;
+	std::size_t size = kilobytes < 512 ? 64 << 20 : 256 << 20;
+	std::size_t tables = size / table_span();
 	Arena arena(tables);
 	Pages pages(arena);
 	std::size_t folio = kilobytes * 1024 / page_size();
-	std::size_t faults = pages.count() / folio - tables;
+	std::size_t each = pages.count() / folio - tables, faults = 0;
 	auto allocated = [&] {
-		return std::stoull(read_file(of_size(kilobytes, "stats/anon_fault_alloc")).value());
+		return std::stoull(
+			read_file(folio_file(kilobytes, "stats/anon_fault_alloc")).value());
 	};
+	Counters moved;
 
 	for (std::size_t at = 0; at < arena.size(); at += table_span())
 		arena.begin()[at] = 1;
 	std::uint64_t before = allocated();
 
-	speculates(faults, [&] {
+	/* The largest folios are few: as often as it takes. */
+	while (faults < 128) {
+		if (faults)
+			arena.discard_but_one_per_table();
+		Counters start = Counters::now();
+
 		for (std::size_t page = 0; page < pages.count(); page += folio)
 			*pages.word(page) = 1;
-	});
+		moved += Counters::now().since(start);
+		faults += each;
+	}
+	expect_resolved(moved, faults);
 	std::uint64_t folios = allocated() - before;
 
 	expect(folios >= faults * 99 / 100, "%llu folios of %zu kB for %zu faults",
@@ -191,7 +221,7 @@ static void folios(std::size_t kilobytes)
 		       "fresh page %zu holds %llu", page,
 		       static_cast<unsigned long long>(*pages.word(page)));
 
-	Pages some(arena.begin(), 4096);
+	Pages some(arena.begin(), usual_faults());
 
 	some.fill();
 	Child([] { return std::string(); }).collect();
@@ -208,7 +238,7 @@ int main(int argc, char **argv)
 		{"write_soft_dirty", write_soft_dirty},
 	};
 
-	for (std::size_t kilobytes : {16, 32, 64, 128, 256, 512, 1024})
+	for (std::size_t kilobytes = 16; kilobytes < table_span() / 1024; kilobytes *= 2)
 		tests.push_back({"folios_" + std::to_string(kilobytes) + "kB", [kilobytes] {
 					 folios(kilobytes);
 				 }});

@@ -95,7 +95,8 @@ static void come_back_from_swap(Arena &arena)
 
 static void programs()
 {
-	static constexpr std::size_t pages = 4096;
+	/* The disk has room for the program as well. */
+	std::size_t pages = (16 << 20) / page_size();
 	FileSystem file_system("ext4");
 	Mount disk = file_system.mounted();
 	std::string program = copy_of_this_program(disk.path());

@@ -21,7 +21,8 @@ using namespace spf;
 static std::string aborts_in_child()
 {
 	OneCpu here;
-	Arena arena(8);
+	std::size_t tables = tables_of(usual_faults());
+	Arena arena(tables);
 	Pages pages(arena);
 	Gate copied;
 
@@ -53,7 +54,7 @@ static std::string aborts_in_child()
 	speculates(pages.count(), [&] { pages.mark(2); });
 	pages.expect_marked(2);
 	arena.discard_but_one_per_table();
-	speculates(pages.count() - 8, [&] { pages.mark(3); });
+	speculates(pages.count() - tables, [&] { pages.mark(3); });
 
 	/* Nobody mirrors the child. */
 	Child([&] {
@@ -61,7 +62,7 @@ static std::string aborts_in_child()
 		return std::string();
 	}).collect();
 	for (std::size_t page = 0; page < pages.count(); page++)
-		expect(*pages.word(page, 1) == 0 || page % (pages.count() / 8) == 0,
+		expect(*pages.word(page, 1) == 0 || page % ptes_per_table() == 0,
 		       "a discarded page is back");
 	return "";
 }

@@ -18,8 +18,7 @@
 
 using namespace spf;
 
-/* 4096 faults with 4K pages. */
-static constexpr std::size_t tables = 8;
+static const std::size_t tables = tables_of(usual_faults());
 
 /* A CPU of that node, as "0-1" or "2" in sysfs. */
 static unsigned first_cpu(unsigned node)

@@ -71,7 +71,7 @@ private:
 static void reuse()
 {
 	OneCpu here;
-	Arena arena(8);
+	Arena arena(tables_of(usual_faults()));
 	Pages pages(arena);
 	Gate written;
 

@@ -8,6 +8,8 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 
+#include <algorithm>
+
 #include "accesses.hpp"
 #include "cases.hpp"
 #include "handling.hpp"
@@ -26,8 +28,11 @@
 
 using namespace spf;
 
-/* Where a test repeats one access, so that its faults are told from any others. */
-static constexpr std::size_t many = 64;
+/*
+ * Where a test repeats one access, so that its faults are told from any others: 64 times,
+ * if up to four pages each are in one page table.
+ */
+static const std::size_t many = std::min<std::size_t>(64, ptes_per_table() / 4);
 
 static int zero_device()
 {
@@ -184,6 +189,15 @@ static int new_key(const Arena &arena)
 	return key;
 }
 
+static void set_rights(int key, unsigned rights)
+{
+	bool set = pkey_set(key, rights) == 0;
+
+	if (!set && errno == ENOSYS)
+		throw Skip("the C library cannot set the rights of a key here");
+	must(set, "pkey_set");
+}
+
 static std::string protection_key()
 {
 	Arena arena = used_arena();
@@ -193,12 +207,12 @@ static std::string protection_key()
 		for (std::size_t i = 0; i < many; i++)
 			*word(arena.page(many + i)) = stamp(i);
 	});
-	pkey_set(key, PKEY_DISABLE_WRITE);
+	set_rights(key, PKEY_DISABLE_WRITE);
 	/* In this order: a signal's handler, which we jump out of, has no rights left. */
 	std::string seen = reading(arena.page(1));
 
 	seen += " " + writing(arena.page(1));
-	pkey_set(key, PKEY_DISABLE_ACCESS);
+	set_rights(key, PKEY_DISABLE_ACCESS);
 	/* Some of the pages are there, some are not. */
 	falls_back({"vma_access"}, 2 * many, [&] {
 		for (std::size_t i = 0; i < 2 * many; i++) {
@@ -221,12 +235,12 @@ static std::string protection_key_in_calls()
 	Calls calls;
 
 	must(pipe(ends) == 0, "pipe");
-	pkey_set(key, PKEY_DISABLE_ACCESS);
+	set_rights(key, PKEY_DISABLE_ACCESS);
 	calls.record(write(ends[1], arena.page(0), calls.length));
 	calls.record(write(ends[1], arena.page(3), calls.length));
 	calls.record(read(zero, arena.page(4), calls.length));
 	calls.record(process_vm_readv(getpid(), &local, 1, &remote, 1, 0));
-	pkey_set(key, 0);
+	set_rights(key, 0);
 	calls.record(write(ends[1], arena.page(3), calls.length));
 	calls.record(read(zero, arena.page(4), calls.length));
 	return calls.seen();
@@ -288,12 +302,15 @@ static std::string changing_guard()
 	return seen;
 }
 
-/* The top page of @arena, otherwise unmapped but for its first page. */
-static char *map_stack(Arena &arena)
+/*
+ * Turns page @index of @arena into a stack, with nothing between it and the first page.
+ * Close to that page, because stacks are limited in bytes, but 256 pages are kept free.
+ */
+static char *map_stack(Arena &arena, std::size_t index)
 {
-	char *top = arena.page(arena.pages() - 1);
+	char *top = arena.page(index);
 
-	arena.unmap(page_size(), arena.size() - page_size());
+	arena.unmap(page_size(), index * page_size());
 	must(mmap(top, page_size(), PROT_READ | PROT_WRITE,
 		  MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_GROWSDOWN, -1, 0) == top,
 	     "mmap of a stack");
@@ -303,8 +320,9 @@ static char *map_stack(Arena &arena)
 /* Grows to where it is accessed, in user mode and in the kernel. */
 static std::string grows_down()
 {
-	Arena arena(4);
-	char *top = map_stack(arena);
+	static constexpr std::size_t index = 400;
+	Arena arena(tables_of(index + 1));
+	char *top = map_stack(arena, index);
 	int zero = zero_device(), ends[2];
 	std::string seen = writing(top);
 	Calls calls;
@@ -326,8 +344,9 @@ static std::string grows_down()
 /* Does not grow close to the mapping below: 256 pages are kept free, see mm/mmap.c. */
 static std::string growth_keeps_distance()
 {
-	Arena arena(4);
-	char *top = map_stack(arena);
+	static constexpr std::size_t index = 300;
+	Arena arena(tables_of(index + 1));
+	char *top = map_stack(arena, index);
 	Calls calls;
 
 	*arena.page(0) = 1;

@@ -177,16 +177,6 @@ Shape shape_of(const Options &options)
 	return {options.threads, std::size_t(tables / options.threads)};
 }
 
-/* Which kind of page tables it is where the kernel knows more than one: on powerpc. */
-const char *mmu()
-{
-	std::string processors = read_file("/proc/cpuinfo").value_or("");
-
-	if (processors.find("\nMMU\t\t: Radix\n") != processors.npos)
-		return "radix";
-	return processors.find("\nMMU\t\t: Hash\n") != processors.npos ? "hash" : "";
-}
-
 void print_meta(const Options &options)
 {
 	struct utsname system;
@@ -194,9 +184,9 @@ void print_meta(const Options &options)
 
 	must(uname(&system) == 0, "uname");
 	printf("{\"meta\":{\"schema\":%d,\"kernel\":\"%s\",\"machine\":\"%s\",\"mmu\":\"%s\","
-	       "\"page_size\":%zu,\"cpus\":%ld,\"threads\":%u,\"size_mib\":%u,\"rounds\":%u,\"mode\":\"%s\","
-	       "\"workloads\":[",
-	       schema, system.release, system.machine, mmu(), page_size(),
+	       "\"page_size\":%zu,\"cpus\":%ld,\"threads\":%u,\"size_mib\":%u,\"rounds\":%u,"
+	       "\"mode\":\"%s\",\"workloads\":[",
+	       schema, system.release, system.machine, mmu().c_str(), page_size(),
 	       sysconf(_SC_NPROCESSORS_ONLN), options.threads, options.size, options.rounds,
 	       options.both ? "both" : "current");
 	for (const Kind &kind : options.workloads) {

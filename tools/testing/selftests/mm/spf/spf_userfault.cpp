@@ -119,10 +119,10 @@ static std::string missing_shmem()
 
 static std::string missing_hugetlb()
 {
-	std::size_t length = 6 * table_span();
 	HugetlbPool pool(6);
+	std::size_t length = 6 * hugetlb_size();
 
-	return filled_by_monitor(Area(map_file(length, MFD_HUGETLB), length, table_span()),
+	return filled_by_monitor(Area(map_file(length, MFD_HUGETLB), length, hugetlb_size()),
 				 UFFD_FEATURE_MISSING_HUGETLBFS);
 }
 

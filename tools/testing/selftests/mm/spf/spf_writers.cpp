@@ -59,11 +59,11 @@ static void memory_limit()
 	Cgroup cgroup;
 	Counters start = Counters::now();
 
-	cgroup.set("memory.max", "8M");
+	cgroup.set("memory.max", std::to_string(usual_faults() / 2 * page_size()));
 	Child([&] {
 		cgroup.enter();
 
-		Arena arena(6);
+		Arena arena(tables_of(usual_faults() * 3 / 4));
 		std::size_t share = arena.pages() / owners;
 		Team team(owners, [&](unsigned id) {
 			for (std::uint64_t pass = 1; pass <= 2; pass++) {

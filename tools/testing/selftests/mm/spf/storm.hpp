@@ -199,12 +199,16 @@ inline Memory expect_consistent()
 	return memory;
 }
 
-/* Page tables exactly; a few pages may be the C library's own. */
+/*
+ * Page tables exactly, which are counted in kB: powerpc's radix tables for 64K pages are
+ * four to that. A few pages may be the C library's own.
+ */
 inline void expect_returned(const Memory &before)
 {
 	Memory after = expect_consistent();
+	std::uint64_t own = std::max<std::uint64_t>(64, 4 * page_size() / 1024);
 
-	expect(after.counted <= before.counted + 64 && after.tables == before.tables,
+	expect(after.counted <= before.counted + own && after.tables == before.tables,
 	       "left behind: %lld kB of pages, %lld kB of page tables",
 	       static_cast<long long>(after.counted - before.counted),
 	       static_cast<long long>(after.tables - before.tables));
@@ -250,7 +254,8 @@ public:
 	};
 
 	explicit Storm(const Shape &shape)
-		: arena(2), shape_(shape), share_((arena.pages() - spare_pages(arena)) / owners)
+		: arena(std::max<std::size_t>(2, tables_of(256))), shape_(shape),
+		  share_((arena.pages() - spare_pages(arena)) / owners)
 	{
 		if (shape.backing != Backing::anonymous)
 			map_file();

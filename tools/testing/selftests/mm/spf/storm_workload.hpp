@@ -256,7 +256,7 @@ private:
 class Allocate : public Workload {
 public:
 	explicit Allocate(const Shape &shape)
-		: rounds_(shape.tables * table_span() / page_size() / pages_)
+		: rounds_(std::max<std::size_t>(1, shape.tables * ptes_per_table() / pages_))
 	{
 	}
 	Work run(unsigned id) override

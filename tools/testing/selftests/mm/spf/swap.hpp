@@ -21,8 +21,6 @@
 
 namespace spf {
 
-constexpr std::size_t swap_size = 64 << 20;
-
 /* A device that is swapped to as long as this lives. */
 class SwapSpace {
 public:
@@ -72,7 +70,10 @@ private:
 /* Compressed memory: what is read is there at once. */
 class Zram : public SwapSpace {
 public:
-	explicit Zram(std::size_t size = swap_size) : disk_(size) { begin(disk_.path(), size); }
+	explicit Zram(std::size_t size = usual_disk_size()) : disk_(size)
+	{
+		begin(disk_.path(), size);
+	}
 	~Zram() { end(); }
 
 private:
@@ -82,7 +83,7 @@ private:
 /* A file in memory behind a loop device: what is read has to be waited for. */
 class Loop : public SwapSpace {
 public:
-	explicit Loop(std::size_t size = swap_size)
+	explicit Loop(std::size_t size = usual_disk_size())
 	{
 		int control = open("/dev/loop-control", O_RDWR);
 
