@@ -86,10 +86,9 @@ static void snapshot_vma(struct vm_area_struct *to,
  * mm without being counted in mm_users, see vma_free_deferred().
  *
  * Context: Process context, any locks. Enters an RCU section, which only
- * vma_speculate_end() leaves.
- * Return: The copy of the VMA, to be used instead of the VMA until
- * vma_speculate_end(). NULL if the fault is aborted; vma_speculate_end() must
- * be called then as well.
+ * vma_speculate_fault() leaves.
+ * Return: The copy of the VMA, to see whether it permits the access. NULL if
+ * the fault is aborted. vma_speculate_fault() must be called in either case.
  */
 struct vm_area_struct *vma_speculate_begin(struct vma_speculation *spf,
 					   struct mm_struct *mm,
@@ -109,10 +108,14 @@ struct vm_area_struct *vma_speculate_begin(struct vma_speculation *spf,
 	spf->address = address;
 	spf->validated = false;
 	spf->numa.pages = 0;
-	spf->reason = SPF_ABORT_ERROR;
 
 	reason = SPF_ABORT_KTHREAD;
 	if (unlikely(current->flags & PF_KTHREAD))
+		goto abort;
+
+	/* Flushes may have to wait for other CPUs, on arm64 and powerpc. */
+	reason = SPF_ABORT_ERROR;
+	if (!(flags & FAULT_FLAG_USER) && unlikely(irqs_disabled()))
 		goto abort;
 
 	vma = mas_walk(&mas);
@@ -124,10 +127,12 @@ struct vm_area_struct *vma_speculate_begin(struct vma_speculation *spf,
 	/*
 	 * Acquire vm_lock_seq: a writer's sequence is seen with the mm_lock_seq
 	 * that it was taken from, else a locked VMA looks unlocked. Pairs with
-	 * the release in __vma_start_write(). Acquire mm_lock_seq: what was
-	 * changed before the writer unlocked is seen, that the VMA was detached
-	 * included. Pairs with the release in vma_end_write_all(): all that is
-	 * detached is detached before mmap_lock is dropped or downgraded.
+	 * smp_wmb() after the store in mm_lock_seqcount_begin(), and with the
+	 * release in __vma_start_write(). Acquire mm_lock_seq: what was changed
+	 * before the writer unlocked is seen, that the VMA was detached included.
+	 * Pairs with smp_wmb() before the stores in mm_lock_seqcount_end() and, if
+	 * it is the next section that is seen, mm_lock_seqcount_begin(): all that
+	 * is detached is detached before mmap_lock is dropped or downgraded.
 	 *
 	 * A sequence is odd while it is in use; even ones and the initial
 	 * UINT_MAX belong to a VMA that is not finished.
@@ -165,6 +170,8 @@ struct vm_area_struct *vma_speculate_begin(struct vma_speculation *spf,
 		goto abort;
 
 	spf->seq = seq;
+	/* What it is, unless the caller finds the access permitted. */
+	spf->reason = SPF_ABORT_VMA_ACCESS;
 	spf_delay(SPF_DELAY_SNAPSHOT);
 	return &spf->vma;
 
@@ -180,7 +187,7 @@ abort:
  *
  * The fault must be about to end with VM_FAULT_RETRY.
  *
- * Context: Between vma_speculate_begin() and vma_speculate_end().
+ * Context: Between vma_speculate_begin() and the end of vma_speculate_fault().
  */
 void vma_speculate_abort(struct vma_speculation *spf, enum spf_abort reason)
 {
@@ -196,26 +203,19 @@ void vma_speculate_abort(struct vma_speculation *spf, enum spf_abort reason)
  * To fail is left to the fault with the lock: what made this one fail may be
  * over, and was not validated. Nor is a fault resolved that nobody validated.
  *
- * Context: Between vma_speculate_begin() and vma_speculate_end(), before the
- * fault is accounted.
- * Return: @ret if the fault is resolved, else VM_FAULT_RETRY. With VM_FAULT_MAJOR
- * if what is missing is to wait for a page: after that it is worth to try again.
+ * Context: Within vma_speculate_fault(), before the fault is accounted.
+ * Return: @ret if the fault is resolved, else VM_FAULT_RETRY.
  */
 vm_fault_t spf_finish(struct vm_area_struct *vma, vm_fault_t ret)
 {
 	struct vma_speculation *spf;
 
 	spf = container_of(vma, struct vma_speculation, vma);
-	if (ret & VM_FAULT_ERROR)
-		vma_speculate_abort(spf, ret & VM_FAULT_OOM ?
-				    SPF_ABORT_NOMEM : SPF_ABORT_ERROR);
-	if (likely(spf->validated))
-		return ret;
-
-	if (spf->reason == SPF_ABORT_NEEDS_IO ||
-	    spf->reason == SPF_ABORT_FOLIO_LOCK)
-		return VM_FAULT_RETRY | VM_FAULT_MAJOR;
-	return VM_FAULT_RETRY;
+	if (ret & VM_FAULT_OOM)
+		vma_speculate_abort(spf, SPF_ABORT_NOMEM);
+	if ((ret & VM_FAULT_ERROR) || !spf->validated)
+		return VM_FAULT_RETRY;
+	return ret;
 }
 
 /**
@@ -241,36 +241,48 @@ void spf_stop_copying(struct mm_struct *mm)
 }
 
 /**
- * vma_speculate_end() - End a speculative page fault
- * @spf: The state of the fault
- * @fault: The result of handle_mm_fault(), or VM_FAULT_RETRY if it was not
- *	called
- * @lock: Whether to read-lock the VMA if the fault is aborted
+ * vma_speculate_fault() - Handle a page fault without a lock
+ * @spf: The state of the fault, from vma_speculate_begin()
+ * @permitted: Whether there is a copy of the VMA, and it permits the access
+ * @flags: FAULT_FLAG_xxx flags, as given to vma_speculate_begin()
+ * @regs: The registers, for the accounting of the fault
+ * @vmap: Where to return the VMA to go on with if the fault is aborted: as
+ *	lock_vma_under_rcu() returns it, but not looked up again. NULL if the
+ *	VMA is not to be locked
  *
  * The only place where the end of a fault is counted.
  *
  * Context: After vma_speculate_begin(), whose RCU section it leaves.
- * Return: NULL if the fault is resolved. If @fault has VM_FAULT_RETRY, and with
- * @lock, the VMA, read-locked as by lock_vma_under_rcu(), or NULL if that fails.
+ * Return: true if the fault is resolved. false if it was aborted, and is to be
+ * handled with a lock.
  */
-struct vm_area_struct *vma_speculate_end(struct vma_speculation *spf,
-					 vm_fault_t fault, bool lock)
+bool vma_speculate_fault(struct vma_speculation *spf, bool permitted,
+			 unsigned int flags, struct pt_regs *regs,
+			 struct vm_area_struct **vmap)
 {
+	vm_fault_t fault = VM_FAULT_RETRY;
+
+	if (likely(permitted)) {
+		spf->reason = SPF_ABORT_ERROR;
+		fault = handle_mm_fault(&spf->vma, spf->address,
+					flags | FAULT_FLAG_SPECULATIVE, regs);
+	}
+
 	if (likely(!(fault & VM_FAULT_RETRY))) {
 		rcu_read_unlock();
 		count_spf_event(SPF_SUCCESS);
 		if (spf->numa.pages)
 			task_numa_fault(spf->numa.last_cpupid, spf->numa.nid,
 					spf->numa.pages, spf->numa.flags);
-		return NULL;
+		return true;
 	}
 
 	count_spf_event(SPF_ABORT_FIRST + spf->reason);
-	if (!lock) {
+	if (vmap)
+		*vmap = lock_found_vma(spf->mm, spf->address, spf->live);
+	else
 		rcu_read_unlock();
-		return NULL;
-	}
-	return lock_found_vma(spf->mm, spf->address, spf->live);
+	return false;
 }
 
 static int __init speculative_page_fault_setup(char *str)

@@ -6,6 +6,7 @@
 #define __MM_SPF_H
 
 #include <linux/mm.h>
+#include <linux/sizes.h>
 #include <linux/spf.h>
 
 /*
@@ -16,10 +17,11 @@
 			 __GFP_NOWARN | __GFP_NOMEMALLOC)
 
 /*
- * The largest folio to clear inside the RCU section. Where the section is not
- * preemptible this bounds the latency.
+ * The largest folio to clear inside the RCU section: bounds the latency, above
+ * all where the section is not preemptible. In bytes: a page alone has up to
+ * 64 kB.
  */
-#define SPF_MAX_ORDER	(IS_ENABLED(CONFIG_PREEMPT_RCU) ? MAX_PAGE_ORDER : 4)
+#define SPF_MAX_ORDER	get_order(IS_ENABLED(CONFIG_PREEMPT_RCU) ? SZ_2M : SZ_64K)
 
 /* Where spf_delay() can hold up a fault. */
 enum spf_delay {
@@ -39,6 +41,7 @@ static inline void spf_delay(enum spf_delay point) {}
 vm_fault_t spf_walk(struct vm_fault *vmf);
 bool spf_pte_map_lock(struct vm_fault *vmf, unsigned long addr);
 bool spf_pte_spinlock(struct vm_fault *vmf);
+void vma_speculate_abort(struct vma_speculation *spf, enum spf_abort reason);
 bool spf_ptl_validate(struct vm_fault *vmf, spinlock_t *ptl);
 bool spf_vma_unchanged(const struct vm_fault *vmf);
 bool spf_may_allocate(const struct vm_area_struct *vma);
@@ -74,7 +77,7 @@ static inline vm_fault_t spf_abort(const struct vm_fault *vmf,
 }
 
 /*
- * task_numa_fault() may sleep, and may move the task: vma_speculate_end() calls
+ * task_numa_fault() may sleep, and may move the task: vma_speculate_fault() calls
  * it.
  */
 static inline void spf_numa_fault(struct vm_fault *vmf, int last_cpupid,
@@ -150,6 +153,33 @@ static inline bool pmd_spinlock(struct vm_fault *vmf)
 
 	spin_lock(vmf->ptl);
 	return true;
+}
+
+/**
+ * spf_drain_page_table() - Wait for the fault that has a page table locked
+ * @mm: The mm
+ * @pmd_ptl: The lock of the pmd entry that points to the page table
+ * @pmd: The value of that entry, which does point to one
+ *
+ * For those who unhook a page table without its lock. A speculative fault that
+ * found vm_lock_seq unchanged under that lock may still be about to set an
+ * entry, and to make it known to hardware. Later ones see the sequence that the
+ * caller's vma_start_write() stored.
+ *
+ * Context: With @pmd_ptl held, and the lock of at most one other pmd.
+ */
+static inline void spf_drain_page_table(struct mm_struct *mm,
+					spinlock_t *pmd_ptl, pmd_t pmd)
+{
+	spinlock_t *ptl = pte_lockptr(mm, &pmd);
+
+	/* Without split page table locks the caller's lock is the same. */
+	if (!IS_ENABLED(CONFIG_SPECULATIVE_PAGE_FAULT) || ptl == pmd_ptl)
+		return;
+
+	/* The caller may have the locks of two pmds. */
+	spin_lock_nested(ptl, SINGLE_DEPTH_NESTING + 1);
+	spin_unlock(ptl);
 }
 
 #endif /* __MM_SPF_H */

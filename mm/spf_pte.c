@@ -8,6 +8,11 @@
 
 #include "spf.h"
 
+static_assert(IS_ENABLED(CONFIG_MMU_GATHER_RCU_TABLE_FREE),
+	      "speculative faults walk page tables that RCU alone must keep");
+static_assert(!__is_defined(__PAGETABLE_PMD_FOLDED),
+	      "speculative faults look at a pmd again, which must be in memory");
+
 /*
  * How often to look at a busy page table lock before giving up. Spinning is
  * safe, nobody waits for RCU with the lock held. See "A busy page table lock"
@@ -242,7 +247,8 @@ bool spf_may_copy(struct vm_fault *vmf)
  *
  * Page tables may be freed and huge pages appear while we look. So each entry
  * is read once, and what it says is checked before it is followed. Nothing is
- * allocated, and a bad entry is left to those who hold a lock.
+ * allocated, and a bad entry is left to those who hold a lock. Levels that are
+ * folded at build time are looked up in the copies.
  *
  * Context: Within the fault's RCU section, which keeps the page tables.
  * Return: 0, or VM_FAULT_RETRY if the fault is aborted.

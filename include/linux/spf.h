@@ -2,6 +2,10 @@
 /*
  * Speculative page faults: what an architecture's fault handler calls.
  *
+ *	vma = vma_speculate_begin(&spf, mm, address, flags);
+ *	resolved = vma_speculate_fault(&spf, vma && the access is permitted,
+ *				       flags, regs, &vma);
+ *
  * A fault whose page table is present is resolved inside one RCU section, with
  * neither mmap_lock nor the VMA lock. The handlers work on a copy of the VMA,
  * and compare vm_lock_seq of the VMA with its value at the time of the copy
@@ -20,6 +24,8 @@
 #include <linux/mm_types.h>
 #include <linux/spf_abort.h>
 
+struct pt_regs;
+
 /**
  * struct vma_speculation - A page fault on its way without a lock
  * @vma: Copy of the fields of the VMA that handlers of speculative faults read;
@@ -35,7 +41,7 @@
  * @reason: Why the fault is aborted, if it is
  *
  * Lives on the stack of the faulting task, from vma_speculate_begin() to
- * vma_speculate_end().
+ * vma_speculate_fault().
  */
 struct vma_speculation {
 	struct vm_area_struct vma;
@@ -67,8 +73,8 @@ struct vm_area_struct *vma_speculate_begin(struct vma_speculation *spf,
 					   struct mm_struct *mm,
 					   unsigned long address,
 					   unsigned int flags);
-void vma_speculate_abort(struct vma_speculation *spf, enum spf_abort reason);
-struct vm_area_struct *vma_speculate_end(struct vma_speculation *spf,
-					 vm_fault_t fault, bool lock);
+bool vma_speculate_fault(struct vma_speculation *spf, bool permitted,
+			 unsigned int flags, struct pt_regs *regs,
+			 struct vm_area_struct **vmap);
 
 #endif /* _LINUX_SPF_H */
