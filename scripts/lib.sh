@@ -30,6 +30,13 @@ die()
 	exit 1
 }
 
+# build_failed WHAT LOG: end the script, with the compiler's errors where there are some.
+build_failed()
+{
+	grep -E -A3 '(error|Error|ERROR|undefined reference|\*\*\*)' "$2" | tail -n 25 >&2 || true
+	die "building $1 failed: see the errors above, or all of $2."
+}
+
 # one_of NAME known...: the variable NAME must be one of the known values.
 one_of()
 {
