@@ -442,6 +442,7 @@ static void sampled_faults()
 
 static void getcpu_page()
 {
+	OneCpu here;
 	Untouched memory;
 
 	resolves(memory, 1, [](char *page, std::size_t) {
