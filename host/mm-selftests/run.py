@@ -35,8 +35,9 @@ MODES = {
 	"on": ("x86_64-mm", ("speculative_page_fault=1",)),
 	"off": ("x86_64-mm", ("speculative_page_fault=0",)),
 }
-# Between two readings of it, the kernel's log must not run over.
-WORDS = ("log_buf_len=4M",)
+# Between two readings of it, the kernel's log must not run over. And where a page that
+# is pinned had to leave movable memory, chance would say which huge pages are left.
+WORDS = ("log_buf_len=4M", "memhp_default_state=online_kernel")
 TEST_SECONDS = 300
 # The guest is silent for longer than a test may take: it hangs.
 SILENT_SECONDS = TEST_SECONDS + 120
