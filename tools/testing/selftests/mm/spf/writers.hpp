@@ -395,24 +395,30 @@ inline Piece written_page(Storm &storm, Dice &dice)
 	return piece;
 }
 
+/* Takes a block away and gives it back. Returns why it could not go, or 0. */
+inline int take_away(const std::string &block)
+{
+	int error = write_file(block + "state", "offline");
+
+	if (error)
+		return error;
+	error = write_file(block + "state", "online_movable");
+	/* A page of it was poisoned: then it stays away. */
+	expect(!error || error == EHWPOISON, "%s went offline and not online: %s", block.c_str(),
+	       strerror(error));
+	return 0;
+}
+
 /*
- * Takes the memory away in which a page of the storm lies, with all else that is there,
- * and gives it back. It cannot go while something in it may not be moved.
+ * Takes the memory away in which a page of the storm lies, with all else that is there.
+ * It cannot go while something in it may not be moved.
  */
 inline bool hot_remove(Storm &storm, Dice &dice)
 {
 	std::uint64_t frame = Pagemap().frame(at(storm, written_page(storm, dice)));
 	std::string block = memory_block(frame * page_size() / memory_block_size());
 
-	if (!frame || !is_movable(block) || write_file(block + "state", "offline"))
-		return false;
-
-	int error = write_file(block + "state", "online_movable");
-
-	/* A page of it was poisoned meanwhile: then it stays away. */
-	expect(!error || error == EHWPOISON, "%s went offline and not online: %s", block.c_str(),
-	       strerror(error));
-	return true;
+	return frame && is_movable(block) && take_away(block) == 0;
 }
 
 inline Needs needs_hot_remove()
@@ -429,12 +435,9 @@ inline Needs needs_hot_remove()
 
 		if (!is_movable(block))
 			continue;
-		error = write_file(block + "state", "offline");
-		if (!error) {
-			must(write_file(block + "state", "online_movable") == 0,
-			     "bringing memory back online");
+		error = take_away(block);
+		if (!error)
 			return nullptr;
-		}
 	}
 	throw Skip(error ? format("no movable memory could go offline: %s", strerror(error))
 			 : "no memory is in the Movable zone alone");
