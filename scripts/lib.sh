@@ -108,6 +108,19 @@ archive()
 	mv "$2.new" "$2"
 }
 
+# archives: those that this machine's apt uses. Debian's main one has the label
+# Debian; apt knows labels only once it has lists, else any but security's will do.
+archives()
+{
+	local main
+
+	main=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' 'Label: Debian')
+	[ -n "$main" ] ||
+		main=$(apt-get indextargets --no-release-info --format '$(SITE)' \
+			'Created-By: Packages' | grep -v -- '-security/*$') || true
+	awk 'NF && !seen[$0]++' <<<"$main"
+}
+
 # run_of NAME: where a guest with the kernel NAME leaves what it said. A kernel may
 # serve more than one target.
 run_of()

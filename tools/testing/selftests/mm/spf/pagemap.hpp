@@ -33,13 +33,9 @@ public:
 
 	PageBits bits(const char *begin, std::size_t pages, unsigned bit) const
 	{
-		std::vector<std::uint64_t> entries(pages);
-		off_t at = reinterpret_cast<std::uintptr_t>(begin) / page_size() * 8;
-		ssize_t length = pages * 8;
 		PageBits found;
 
-		must(pread(file_, entries.data(), length, at) == length, "read of pagemap");
-		for (std::uint64_t entry : entries)
+		for (std::uint64_t entry : entries(begin, pages))
 			found += entry >> bit & 1 ? '1' : '0';
 		return found;
 	}
@@ -47,10 +43,8 @@ public:
 	/* The page's frame, or 0 where it has none. Only root is told. */
 	std::uint64_t frame(const char *page) const
 	{
-		off_t at = reinterpret_cast<std::uintptr_t>(page) / page_size() * 8;
-		std::uint64_t entry;
+		std::uint64_t entry = entries(page, 1).front();
 
-		must(pread(file_, &entry, sizeof(entry), at) == sizeof(entry), "read of pagemap");
 		return entry >> pagemap_present & 1 ? entry & ((1ull << 55) - 1) : 0;
 	}
 
@@ -84,6 +78,16 @@ public:
 	}
 
 private:
+	std::vector<std::uint64_t> entries(const char *begin, std::size_t pages) const
+	{
+		std::vector<std::uint64_t> found(pages);
+		off_t at = reinterpret_cast<std::uintptr_t>(begin) / page_size() * 8;
+		ssize_t length = pages * 8;
+
+		must(pread(file_, found.data(), length, at) == length, "read of pagemap");
+		return found;
+	}
+
 	int file_;
 };
 

@@ -678,14 +678,9 @@ static std::string grows_down()
 	/* Leaves room above for what all_ways() maps, or that might be too close below. */
 	std::optional<Arena> above(std::in_place, 1);
 	Arena memory(tables_of(index + 1));
-	char *top = memory.page(index);
 
 	above.reset();
-	memory.unmap(page_size(), index * page_size());
-	must(mmap(top, page_size(), PROT_READ | PROT_WRITE,
-		  MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_GROWSDOWN, -1, 0) == top,
-	     "mmap of a stack");
-	return all_ways(top - 4 * page_size());
+	return all_ways(map_stack(memory, index) - 4 * page_size());
 }
 
 /*

@@ -302,21 +302,6 @@ static std::string changing_guard()
 	return seen;
 }
 
-/*
- * Turns page @index of @arena into a stack, with nothing between it and the first page.
- * Close to that page, because stacks are limited in bytes, but 256 pages are kept free.
- */
-static char *map_stack(Arena &arena, std::size_t index)
-{
-	char *top = arena.page(index);
-
-	arena.unmap(page_size(), index * page_size());
-	must(mmap(top, page_size(), PROT_READ | PROT_WRITE,
-		  MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_GROWSDOWN, -1, 0) == top,
-	     "mmap of a stack");
-	return top;
-}
-
 /* Grows to where it is accessed, in user mode and in the kernel. */
 static std::string grows_down()
 {
