@@ -59,7 +59,7 @@ class Guests:
 		self.flight = self.work / "in-flight.json"
 
 	def digest(self, name):
-		found = hashlib.sha256(self.machine.encode())
+		found = hashlib.sha256(repr((self.machine, WORDS)).encode())
 		for file in (self.out / "build" / name / "arch/x86/boot/bzImage",
 			     self.out / "initramfs" / f"{name}.cpio.gz"):
 			if not file.exists():
