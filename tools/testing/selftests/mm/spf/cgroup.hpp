@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* A memory cgroup of its own, empty until a process enters. */
+/* Memory cgroups of their own, empty until a process enters. */
 #ifndef SPF_CGROUP_HPP
 #define SPF_CGROUP_HPP
 
@@ -18,14 +18,14 @@ namespace spf {
 
 class Cgroup {
 public:
-	Cgroup()
+	explicit Cgroup(const Cgroup *outer = nullptr)
 	{
-		static const std::string root = "/sys/fs/cgroup";
 		static std::atomic<unsigned> count;
+		const std::string in = outer ? outer->path_ : "/sys/fs/cgroup";
 
-		if (write_file(root + "/cgroup.subtree_control", "+memory"))
-			throw Skip("there is no memory controller to be had in /sys/fs/cgroup");
-		path_ = format("%s/spf-%d-%u", root.c_str(), getpid(), count++);
+		if (write_file(in + "/cgroup.subtree_control", "+memory"))
+			throw Skip("there is no memory controller to be had in " + in);
+		path_ = format("%s/spf-%d-%u", in.c_str(), getpid(), count++);
 		must(mkdir(path_.c_str(), 0755) == 0, "mkdir of a cgroup");
 	}
 	/* Its processes may have been collected and still be on their way out of it. */

@@ -4,10 +4,12 @@
  * what changes meanwhile, what finds no memory. Kinds of memory are in spf_special.
  */
 #include <fcntl.h>
-#include <sys/stat.h>
+
+#include <deque>
 
 #include "accesses.hpp"
 #include "cases.hpp"
+#include "cgroup.hpp"
 #include "handling.hpp"
 
 #ifndef MAP_DROPPABLE
@@ -175,42 +177,6 @@ static std::string vanishing_vma()
 		});
 }
 
-/* A memory cgroup of its own for one child; removed at the end. */
-class MemoryGroup {
-public:
-	explicit MemoryGroup(std::size_t limit)
-	{
-		std::istringstream mounts(read_file("/proc/mounts").value_or(""));
-		std::string device, root, type, line;
-
-		while (mounts >> device >> root >> type && std::getline(mounts, line)) {
-			if (type == "cgroup2")
-				path_ = root + format("/spf-test-%d", getpid());
-		}
-		if (path_.empty())
-			throw Skip("no cgroup2 file system is mounted");
-		std::string parent = path_.substr(0, path_.rfind('/'));
-
-		write_file(parent + "/cgroup.subtree_control", "+memory");
-		if (mkdir(path_.c_str(), 0755))
-			throw Skip(format("cannot make %s: %s", path_.c_str(), strerror(errno)));
-		if (write_file(path_ + "/memory.max", std::to_string(limit))) {
-			rmdir(path_.c_str());
-			throw Skip("cannot limit memory with a cgroup here");
-		}
-		write_file(path_ + "/memory.swap.max", "0");
-	}
-	~MemoryGroup() { rmdir(path_.c_str()); }
-
-	void enter() const
-	{
-		must(write_file(path_ + "/cgroup.procs", "0") == 0, "entering a cgroup");
-	}
-
-private:
-	std::string path_;
-};
-
 /* Each CPU may have 64 pages of it in hand. */
 static std::size_t limit()
 {
@@ -220,8 +186,10 @@ static std::size_t limit()
 /* In a child, because memory stays charged to the group that it was taken in. */
 static std::string limited(std::string (*run)())
 {
-	MemoryGroup group(limit());
+	Cgroup group;
 
+	group.set("memory.max", std::to_string(limit()));
+	write_file(group.file("memory.swap.max"), "0");
 	return Child([&] {
 		       group.enter();
 		       Counters before = Counters::now();
@@ -283,6 +251,56 @@ static std::string droppable_beyond_limit()
 	});
 }
 
+/*
+ * While this lives, the calling process gets no node for an xarray, unless it can wait
+ * for one.
+ */
+class NoNodes {
+	static std::string knob(const char *name)
+	{
+		return std::string("/sys/kernel/debug/failslab/") + name;
+	}
+
+	Setting silently_{knob("verbose"), "0"};
+	Setting always_{knob("times"), "-1"};
+	Setting caches_{knob("cache-filter"), "Y"};
+	Setting nodes_{"/sys/kernel/slab/radix_tree_node/failslab", "1"};
+	Setting tasks_{knob("task-filter"), "Y"};
+	Setting self_{"/proc/self/make-it-fail", "1"};
+	Setting each_{knob("probability"), "100"};
+};
+
+/*
+ * The first folio of several pages in a group makes a list for each group above it, and
+ * a node of an xarray to find it by. Without one the speculated fault must give up, not
+ * try for ever, and the ordinary path gets it.
+ */
+static std::string first_folio_of_groups()
+{
+	static const std::size_t kilobytes = usual_folio_kb();
+	HugePages allowed;
+	Setting always(folio_file(kilobytes, "enabled"), "always");
+	auto folios = [] {
+		return std::stoull(*read_file(folio_file(kilobytes, "stats/anon_fault_alloc")));
+	};
+	/* As many as a node holds: it holds none of the next. */
+	std::deque<Cgroup> others(64);
+	Cgroup outer, inner(&outer);
+
+	return Child([&] {
+		       Arena arena = used_arena();
+		       char *fresh = arena.begin() + arena.size() / 2;
+		       auto before = folios();
+
+		       inner.enter();
+		       NoNodes none;
+
+		       falls_back({"nomem"}, 1, [&] { *fresh = 1; });
+		       return std::string(folios() - before == 1 ? "ok" : "no large folio");
+	       })
+		.collect();
+}
+
 int main(int argc, char **argv)
 {
 	static const Case cases[] = {
@@ -299,6 +317,7 @@ int main(int argc, char **argv)
 		{"beyond_limit", beyond_limit, "killed by signal 9"},
 		{"reclaim_at_limit", reclaim_at_limit, "ok"},
 		{"droppable_beyond_limit", droppable_beyond_limit, "ok"},
+		{"first_folio_of_groups", first_folio_of_groups, "ok"},
 	};
 
 	allow_huge_pages(false);
