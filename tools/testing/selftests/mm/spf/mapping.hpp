@@ -127,6 +127,7 @@ private:
 	}
 
 	Setting never_{sysfs("enabled"), "never"};
+	Setting compact_{sysfs("defrag"), "always"};
 	Setting little_{sysfs("khugepaged/pages_to_scan"), "1"};
 	Setting seldom_{sysfs("khugepaged/scan_sleep_millisecs"), "4294967295"};
 };

@@ -462,6 +462,7 @@ int main(int argc, char **argv)
 {
 	/* Arenas of the C library's own would come and go with the threads. */
 	mallopt(M_ARENA_MAX, 1);
+	keep_stacks(owners);
 	allow_huge_pages(false);
 	return run_tests(argc, argv,
 			 {

@@ -427,13 +427,13 @@ public:
 		team_.start();
 	}
 
-	/* Until they have seen something of what is now. */
+	/* Until they have seen something of what is now at rest. */
 	void let_look()
 	{
 		std::uint64_t enough =
-			watched_.looks() + std::max<std::size_t>(views_[0].pages() / 4, 128);
+			watched_.exact() + std::max<std::size_t>(views_[0].pages() / 2, 256);
 
-		while (watched_.looks() < enough && !team_.stopping())
+		while (watched_.exact() < enough && !team_.stopping())
 			sched_yield();
 	}
 	bool failed() const { return team_.stopping(); }
@@ -700,6 +700,7 @@ int main(int argc, char **argv)
 					 read_uncached(advice);
 				 }});
 	tests.push_back({"retry_after_reading", retry_after_reading});
+	keep_stacks(readers + 1);
 	allow_huge_pages(false);
 	return run_tests(argc, argv, tests);
 }

@@ -15,7 +15,6 @@
 
 #include <algorithm>
 #include <csignal>
-#include <optional>
 
 #include "cases.hpp"
 #include "child.hpp"
@@ -586,9 +585,17 @@ static std::string fresh()
 	return all_ways(memory.page(1));
 }
 
+/* What all_ways() maps for itself is mapped above, and not in a hole of this. */
+template <class Memory> static Memory below_room(std::size_t tables)
+{
+	Arena room(1);
+
+	return Memory(tables);
+}
+
 static std::string unmapped()
 {
-	Untouched memory(1);
+	Untouched memory = below_room<Untouched>(1);
 
 	memory.unmap(page_size(), page_size());
 	return all_ways(memory.page(1));
@@ -597,7 +604,7 @@ static std::string unmapped()
 /* Not even a page table. */
 static std::string far_from_all()
 {
-	Arena memory(1);
+	Arena memory = below_room<Arena>(1);
 
 	memory.unmap(0, memory.size());
 	return all_ways(memory.begin());
@@ -665,7 +672,7 @@ static std::string not_the_programs()
 /* Half of it is there: what could be copied was, and is counted. */
 static std::string across_an_edge()
 {
-	Untouched memory(1);
+	Untouched memory = below_room<Untouched>(1);
 
 	memory.unmap(2 * page_size(), page_size());
 	return all_ways(memory.page(2) - length, 2 * length);
@@ -675,11 +682,8 @@ static std::string grows_down()
 {
 	/* Farther from what is below than the 256 pages that are kept free, see mm/mmap.c. */
 	static constexpr std::size_t index = 300;
-	/* Leaves room above for what all_ways() maps, or that might be too close below. */
-	std::optional<Arena> above(std::in_place, 1);
-	Arena memory(tables_of(index + 1));
+	Arena memory = below_room<Arena>(tables_of(index + 1));
 
-	above.reset();
 	return all_ways(map_stack(memory, index) - 4 * page_size());
 }
 
@@ -736,9 +740,11 @@ static void storm(const std::function<void(Arena &, Dice &)> &churn)
 			     : done == 0 || done > static_cast<ssize_t>(at_once * page_size()))
 			oracle.violated("%s: %s", call, said(done, 0).c_str());
 	};
+	/* Not mapped where @churn has made a hole. */
+	std::vector<std::vector<char>> contents(callers, std::vector<char>(at_once * page_size()));
 	Counters before = Counters::now();
 	Team team(callers, [&](unsigned id) {
-		std::vector<char> content(at_once * page_size());
+		std::vector<char> &content = contents[id];
 		File sink(scratch);
 		std::size_t first = id * share;
 

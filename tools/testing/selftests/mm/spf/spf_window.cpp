@@ -276,7 +276,8 @@ public:
 	void unmap() { arena_.unmap((count + 1) * page_size(), count * page_size()); }
 
 private:
-	static constexpr std::size_t count = 16;
+	/* One for each round; the smallest page tables have 32 entries. */
+	static constexpr std::size_t count = rounds;
 
 	Arena arena_;
 	Pages staying_{arena_.begin(), count};

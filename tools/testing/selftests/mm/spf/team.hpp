@@ -168,6 +168,15 @@ private:
 	std::vector<std::thread> threads_;
 };
 
+/*
+ * The C library keeps the stacks of so many threads for later ones. Mapped now, they are
+ * not mapped into a hole that a test makes.
+ */
+inline void keep_stacks(unsigned threads)
+{
+	Team(threads, [](unsigned) {}).finish();
+}
+
 } // namespace spf
 
 #endif /* SPF_TEAM_HPP */

@@ -91,11 +91,12 @@ inline std::uint64_t number_in(const std::string &path)
 
 /*
  * Waits for a kernel thread that works on its own, with the CPU left to others, until
- * @done. It may have no reason to do anything: give up after so many looks.
+ * @done. It may have no reason to do anything: give up after so many looks, and more
+ * where pages are large, which take longer to look at.
  */
 template <class Done> bool wait_for(Done done)
 {
-	for (unsigned looks = 0; looks < 2000; looks++) {
+	for (std::size_t looks = 0; looks < 2000 * (page_size() / 4096); looks++) {
 		if (done())
 			return true;
 		sched_yield();
