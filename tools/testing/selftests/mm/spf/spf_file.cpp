@@ -427,13 +427,14 @@ public:
 		team_.start();
 	}
 
-	/* Until they have seen something of what is now at rest. */
+	/* Until they have seen something of what is now at rest, however long a change took. */
 	void let_look()
 	{
 		std::uint64_t enough =
 			watched_.exact() + std::max<std::size_t>(views_[0].pages() / 2, 256);
 
-		while (watched_.exact() < enough && !team_.stopping())
+		while ((watched_.exact() < enough || watched_.exact() < watched_.looks() / 2) &&
+		       !team_.stopping())
 			sched_yield();
 	}
 	bool failed() const { return team_.stopping(); }
