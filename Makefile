@@ -3,10 +3,10 @@
 # Thin: each target is the script of its name. scripts/lib.sh checks the
 # variables' values; only their names and the targets' are checked here.
 
-targets   := help run check series tree export boot storms check-all check-mutants \
-	torture mm-selftests
+targets   := help run check series tree export boot storms check-all check-bisect \
+	check-mutants torture mm-selftests
 variables := ARCH KERNEL_TREE FORCE CPUS MEM ACCEL JOBS AUTHOR MUTANT MINUTES SEED MMU PAGE_SIZE \
-	CATEGORY TEST
+	CATEGORY TEST FROM
 
 given := $(foreach v,$(.VARIABLES),$(if $(findstring command line,$(origin $v)),$v))
 wrong := $(filter-out $(variables),$(given))
@@ -26,5 +26,5 @@ $(foreach v,$(variables),$(eval export $v))
 boot:
 	@scripts/boot shell
 
-help run check series tree export storms check-all check-mutants torture mm-selftests:
+help run check series tree export storms check-all check-bisect check-mutants torture mm-selftests:
 	@scripts/$@

@@ -3,6 +3,7 @@
  * Speculative page faults: the VMA's side, and the controls.
  */
 #include <linux/mm.h>
+#include <linux/perf_event.h>
 #include <linux/sched.h>
 #include <linux/sched/numa_balancing.h>
 #include <linux/sysctl.h>
@@ -10,6 +11,9 @@
 #include <linux/vmstat.h>
 
 #include "spf.h"
+
+#define CREATE_TRACE_POINTS
+#include <trace/events/pagefault.h>
 
 DEFINE_STATIC_KEY_TRUE(speculative_page_fault_key);
 
@@ -140,6 +144,7 @@ struct vm_area_struct *vma_speculate_begin(struct vma_speculation *spf,
 	seq = smp_load_acquire(&vma->vm_lock_seq);
 	/* The second of the two, see above. */
 	mm_seq = smp_load_acquire(&mm->mm_lock_seq.sequence);
+	spf->seq = seq;
 	reason = SPF_ABORT_VMA_CHANGED;
 	if (unlikely(seq == mm_seq || !(seq & 1) || seq == UINT_MAX ||
 		     !vma_is_attached(vma)))
@@ -169,7 +174,6 @@ struct vm_area_struct *vma_speculate_begin(struct vma_speculation *spf,
 	if ((flags & FAULT_FLAG_WRITE) && unlikely(!spf->vma.anon_vma))
 		goto abort;
 
-	spf->seq = seq;
 	/* What it is, unless the caller finds the access permitted. */
 	spf->reason = SPF_ABORT_VMA_ACCESS;
 	spf_delay(SPF_DELAY_SNAPSHOT);
@@ -240,17 +244,34 @@ void spf_stop_copying(struct mm_struct *mm)
 	synchronize_rcu();
 }
 
+/* Of all the events only that of the reason is looked at. */
+static void trace_abort(const struct vma_speculation *spf, unsigned int flags,
+			struct pt_regs *regs)
+{
+#define SPF_ABORT_TRACE(id, name)					\
+	case SPF_ABORT_##id:						\
+		trace_spf_##name(spf, flags, regs);			\
+		break;
+
+	switch (spf->reason) {
+	SPF_ABORTS(SPF_ABORT_TRACE)
+	default:
+		break;
+	}
+#undef SPF_ABORT_TRACE
+}
+
 /**
  * vma_speculate_fault() - Handle a page fault without a lock
  * @spf: The state of the fault, from vma_speculate_begin()
  * @permitted: Whether there is a copy of the VMA, and it permits the access
  * @flags: FAULT_FLAG_xxx flags, as given to vma_speculate_begin()
- * @regs: The registers, for the accounting of the fault
+ * @regs: The registers of the fault, for who counts and traces it
  * @vmap: Where to return the VMA to go on with if the fault is aborted: as
  *	lock_vma_under_rcu() returns it, but not looked up again. NULL if the
  *	VMA is not to be locked
  *
- * The only place where the end of a fault is counted.
+ * The only place where the end of a fault is counted and traced.
  *
  * Context: After vma_speculate_begin(), whose RCU section it leaves.
  * Return: true if the fault is resolved. false if it was aborted, and is to be
@@ -271,6 +292,7 @@ bool vma_speculate_fault(struct vma_speculation *spf, bool permitted,
 	if (likely(!(fault & VM_FAULT_RETRY))) {
 		rcu_read_unlock();
 		count_spf_event(SPF_SUCCESS);
+		perf_sw_event(PERF_COUNT_SW_SPF, 1, regs, spf->address);
 		if (spf->numa.pages)
 			task_numa_fault(spf->numa.last_cpupid, spf->numa.nid,
 					spf->numa.pages, spf->numa.flags);
@@ -278,6 +300,7 @@ bool vma_speculate_fault(struct vma_speculation *spf, bool permitted,
 	}
 
 	count_spf_event(SPF_ABORT_FIRST + spf->reason);
+	trace_abort(spf, flags, regs);
 	if (vmap)
 		*vmap = lock_found_vma(spf->mm, spf->address, spf->live);
 	else

@@ -47,6 +47,7 @@ static bool spf_ptl_trylock(spinlock_t *ptl)
 bool spf_ptl_validate(struct vm_fault *vmf, spinlock_t *ptl)
 {
 	struct vma_speculation *spf = vmf_speculation(vmf);
+	pmd_t pmd;
 
 	spf_delay(SPF_DELAY_UNLOCKED);
 	if (!spf_ptl_trylock(ptl)) {
@@ -61,7 +62,9 @@ bool spf_ptl_validate(struct vm_fault *vmf, spinlock_t *ptl)
 	 */
 	smp_mb__after_spinlock();
 
-	if (unlikely(!pmd_same(spf->pmd, pmdp_get_lockless(vmf->pmd)))) {
+	pmd = pmdp_get_lockless(vmf->pmd);
+	if (unlikely(!pmd_same(spf->pmd, pmd))) {
+		spf->found = pmd;
 		spf_abort(vmf, SPF_ABORT_PMD_CHANGED);
 		goto unlock;
 	}
@@ -143,22 +146,22 @@ bool spf_vma_unchanged(const struct vm_fault *vmf)
 }
 
 /**
- * spf_pte_appeared() - Has somebody else resolved the fault?
+ * spf_nothing_mapped() - End a read fault for which ->map_pages() had no page
  * @vmf: The fault, at an entry that was empty
  *
  * Context: Within the fault's RCU section.
- * Return: true if the entry is not empty any more. false also if the fault was
- * aborted.
+ * Return: VM_FAULT_NOPAGE if somebody else has filled the entry. VM_FAULT_RETRY if
+ * the fault was aborted, be it that the page has to be read.
  */
-bool spf_pte_appeared(struct vm_fault *vmf)
+vm_fault_t spf_nothing_mapped(struct vm_fault *vmf)
 {
 	bool appeared;
 
 	if (!spf_pte_map_lock(vmf, vmf->address))
-		return false;
+		return VM_FAULT_RETRY;
 	appeared = !pte_none(ptep_get(vmf->pte));
 	pte_unmap_unlock(vmf->pte, vmf->ptl);
-	return appeared;
+	return appeared ? VM_FAULT_NOPAGE : spf_abort(vmf, SPF_ABORT_NEEDS_IO);
 }
 
 /**

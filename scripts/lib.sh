@@ -24,6 +24,19 @@ say()
 	printf '%s\n' "$*"
 }
 
+# Who watches a terminal is told where a long step is, a log only what became of it.
+# Scripts that this one starts inherit the answer: what they say goes through a pipe.
+if [ -z "${SPF_WATCHED:-}" ]; then
+	SPF_WATCHED=$([ -t 1 ] && say yes || say no)
+	export SPF_WATCHED
+fi
+
+# watched WORD...: say it, if somebody watches.
+watched()
+{
+	[ "$SPF_WATCHED" = no ] || say "$*"
+}
+
 die()
 {
 	printf '%s: %s\n' "${0##*/}" "$*" >&2
@@ -54,6 +67,12 @@ number()
 {
 	[[ ${!1} =~ ^[1-9][0-9]{0,5}$ ]] && [ "${!1}" -le "$2" ] ||
 		die "$1=${!1} is not a whole number from 1 to $2."
+}
+
+# at_least LEAST VERSION: as sort orders versions.
+at_least()
+{
+	printf '%s\n' "$1" "$2" | sort -C -V
 }
 
 # kernel_version tree: what the top of the tree's Makefile says.
@@ -131,15 +150,18 @@ run_of()
 # storm NAME DIR [ARG...]: the storms on the kernel NAME, and their report in DIR.
 storm()
 {
-	local name=$1 to=$2 run
+	local name=$1 to=$2 run variables command
 
 	run=$(run_of "$name")
 	shift 2
+	variables="ARCH=$ARCH${MMU:+ MMU=$MMU}${PAGE_SIZE:+ PAGE_SIZE=$PAGE_SIZE} CPUS=$CPUS MEM=$MEM"
+	command="make run $variables"
+	[ $# -eq 0 ] || command="$variables scripts/boot --name $name storm $*"
 	"$top/scripts/boot" --name "$name" storm "$@" || return
 	mkdir -p "$to"
 	sed -n 's/^SPF-JSON //p' "$run/console-storm.log" >"$to/storm.jsonl"
 	"$top/scripts/report" --jsonl "$to/storm.jsonl" --out "$to" --target "$target" \
-		--accelerator "$(cat "$run/accelerator")" --least-refault 0.99 \
+		--accelerator "$(cat "$run/accelerator")" --least-refault 0.99 --reproduce "$command" \
 		--commit "$(git -C "$top" describe --always --dirty --abbrev=40 --exclude '*')"
 }
 
@@ -151,6 +173,52 @@ on()
 	IFS=- read -r arch mmu size <<<"$1"
 	shift
 	ARCH=$arch MMU=$mmu PAGE_SIZE=$size "$@"
+}
+
+# logged LOG command...: run it with its output in LOG; of that, pass on what tells how far
+# it is. Leaves its status in "status" and succeeds: a condition would mask its errexit.
+logged()
+{
+	local log=$1
+
+	shift
+	set +e
+	(set -e; "$@") 2>&1 </dev/null | tee "$log" |
+		grep --line-buffered -E "^(build|boot|documentation)[ :]$([ "$SPF_WATCHED" = no ] || say '|^ok [0-9]')"
+	status=${PIPESTATUS[0]}
+	set -e
+}
+
+# try_and_keep RESULT LOG TITLE command...: run it, keep in RESULT how it ended, with the
+# commit and the date, and count it in passed or failed.
+try_and_keep()
+{
+	local result=$1 log=$2 title=$3 status verdict=failed
+
+	shift 3
+	say "... $title"
+	logged "$log" "$@"
+	if [ "$status" -eq 0 ]; then
+		verdict=passed
+		passed=$((passed + 1))
+	else
+		failed=$((failed + 1))
+		tail -n 25 "$log" | sed 's/^/    /'
+	fi
+	say "$verdict $(commit_id) $(date -I)" >"$result"
+	say "$title: $(cat "$result")"
+}
+
+# fresh BASE SPF WHAT: fail if there is a line in the file SPF that is not in BASE.
+fresh()
+{
+	local lines
+
+	lines=$(comm -13 "$1" "$2")
+	[ -n "$lines" ] || return 0
+	say "$3 these are new:"
+	say "$lines"
+	return 1
 }
 
 # x86_64_only WHAT: refuse another target, which WHAT cannot do.
@@ -212,12 +280,13 @@ fi
 #	storm_size	MiB that the checks' storms are about: 4,096 pages
 #	patience	how many times as long as x86-64 it may take
 #	emulated	what QEMU has or lacks where it emulates the processor
+#	qemu_least	the least version of it that will do, if not any
 #
 # shellcheck disable=SC2034
 {
 	target=$ARCH build_name=$ARCH
 	fragments=(guest "$ARCH") debug_fragments=(check debug)
-	storm_size=16 patience=1 emulated=()
+	storm_size=16 patience=1 emulated=() qemu_least=
 	case $ARCH in
 	x86_64)
 		uname=x86_64 debian_arch=amd64 toolchain=x86_64-linux-gnu
@@ -243,6 +312,9 @@ fi
 		uname=ppc64le debian_arch=ppc64el toolchain=powerpc64le-linux-gnu
 		kernel_arch=powerpc kernel_image=vmlinux
 		qemu=qemu-system-ppc64 qemu_package=qemu-system-ppc
+		# QEMU 7.2 does not wait for the other processors where one flushes the TLBs
+		# of all: one of them may write to a page that has been copied. 10.0 does.
+		qemu_least=10
 		# Starts the kernel at once, with the huge pages of the hash MMU.
 		machine=(-machine "pseries,x-vof=on,cap-hpt-max-page-size=16M")
 		# A processor without radix, or one that the kernel uses with it.
@@ -258,6 +330,12 @@ fi
 		patience=4
 		;;
 	esac
+
+	qemu_dir=$out/download/$qemu_package
+	[ ! -x "$qemu_dir/usr/bin/$qemu" ] || qemu=$qemu_dir/usr/bin/$qemu
+
+	# The test programs of all kernels of the architecture.
+	programs=$out/build/$ARCH-selftests/kselftest/kselftest_install
 
 	# On a machine of that kind, its own tools and user space will do.
 	cross='' busybox=/bin/busybox

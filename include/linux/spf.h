@@ -30,11 +30,13 @@ struct pt_regs;
  * struct vma_speculation - A page fault on its way without a lock
  * @vma: Copy of the fields of the VMA that handlers of speculative faults read;
  *	others are not initialised
- * @live: The VMA; read for vm_lock_seq only. NULL if the lookup found none
+ * @live: The VMA; read for vm_lock_seq, and by tracepoints for vm_flags, which
+ *	decide nothing. NULL if the lookup found none
  * @mm: The mm of the fault
  * @address: The address of the fault
- * @seq: vm_lock_seq of @live when @vma was copied
+ * @seq: vm_lock_seq of @live at the start of the fault
  * @pmd: The entry of the page table's page as the walk read it
+ * @found: What @pmd has become, if that is why the fault is aborted
  * @validated: The page table lock was taken and nothing had changed
  * @numa: Arguments of a task_numa_fault() that is still to be called, if
  *	@numa.pages is not 0
@@ -50,6 +52,7 @@ struct vma_speculation {
 	unsigned long address;
 	unsigned int seq;
 	pmd_t pmd;
+	pmd_t found;
 	bool validated;
 	struct {
 		int last_cpupid;

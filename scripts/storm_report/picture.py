@@ -18,61 +18,94 @@ matplotlib.rcParams.update({"svg.hashsalt": "spf", "svg.fonttype": "path",
 from matplotlib.figure import Figure  # noqa: E402
 from matplotlib.ticker import EngFormatter, NullFormatter, PercentFormatter  # noqa: E402
 
+from storm_report.table import by_name, with_most_threads  # noqa: E402
+
 COLORS = {"off": "#c2611f", "on": "#1f6fb2"}
-HEIGHT = 0.36
+ACROSS = 4		# panels in a row
+REASONS = 9		# that have a colour of their own
 
 
-def speeds(axes, workloads):
-	"""On a logarithmic scale, as workloads differ a hundredfold: points, not bars."""
-	for mode, shift in (("off", -HEIGHT / 2), ("on", HEIGHT / 2)):
+def scaling(axes, workloads):
+	"""One workload's faults a second against threads."""
+	counts = [made["threads"] for made in workloads]
+	for mode, color in COLORS.items():
 		values = [made["modes"][mode]["faults_per_s"] for made in workloads]
-		axes.errorbar([value["median"] for value in values],
-			[place + shift for place in range(len(workloads))], fmt="o",
-			color=COLORS[mode], label=f"speculation {mode}", capsize=3,
-			xerr=[[value["median"] - value["min"] for value in values],
-				[value["max"] - value["median"] for value in values]])
-	for place, made in enumerate(workloads):
-		axes.annotate(f"\u00d7{made['ratio']:.2f}", (1, place), (4, 0),
-			xycoords=("axes fraction", "data"), textcoords="offset points",
-			va="center", fontweight="bold", annotation_clip=False)
-	axes.set_xscale("log")
-	axes.set_yticks(range(len(workloads)), [made["name"] for made in workloads])
-	axes.set_xlabel("page faults a second (logarithmic): median, least and most of the rounds\n"
-		"(\u00d7: median on / median off)")
-	axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+		median, least, most = ([value[key] for value in values]
+			for key in ("median", "min", "max"))
+		axes.errorbar(counts, median, fmt="o-", markersize=4, color=color, capsize=3,
+			label=f"speculation {mode}",
+			yerr=[[a - b for a, b in zip(median, least)],
+				[b - a for a, b in zip(median, most)]])
+	axes.set_title(f"{workloads[0]['name']}   \u00d7{workloads[-1]['ratio']:.2f}", fontsize=9)
+	axes.set_xscale("log", base=2)
+	axes.set_xticks(counts, counts)
+	axes.set_xlim(counts[0] / 1.3, counts[-1] * 1.3)
+	axes.set_ylim(0)
 	axes.xaxis.set_minor_formatter(NullFormatter())
-	axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncol=2, frameon=False)
+	axes.yaxis.set_major_formatter(EngFormatter(sep=""))
+	axes.grid(axis="y", color="#dddddd", linewidth=0.7)
 
 
-def shares(axes, workloads):
+def outcomes(axes, workloads):
+	"""What became of the attempts: resolved, or the reason of each that was aborted."""
+	totals = {}
+	for made in workloads:
+		for reason, count in made["modes"]["on"]["spf_abort"].items():
+			totals[reason] = totals.get(reason, 0) + count
+	reasons = sorted((reason for reason in totals if totals[reason]),
+		key=lambda reason: (-totals[reason], reason))
+	named, rest = reasons[:REASONS], reasons[REASONS:]
+	parts = [("aborted: " + reason, [reason], f"C{number}")
+		for number, reason in enumerate(named)]
+	if rest:
+		parts.append(("aborted: other reasons", rest, "#999999"))
+
+	places = range(len(workloads))
 	modes = [made["modes"]["on"] for made in workloads]
-	values = [mode["spf_share"] for mode in modes]
-	axes.barh(range(len(workloads)), values, 2 * HEIGHT, color=COLORS["on"])
-	for place, value in enumerate(values):
-		axes.annotate(f"{100 * value:.1f}%", (min(value, 1.0), place), (4, 0),
-			textcoords="offset points", va="center")
-	axes.set_xlim(0, 1.25)
-	axes.set_xticks([0, 0.25, 0.5, 0.75, 1])
-	axes.set_yticks(range(len(workloads)), [])
+	attempts = [max(mode["spf_attempt"], 1) for mode in modes]
+	begin = [mode["spf_success"] / of for mode, of in zip(modes, attempts)]
+	axes.barh(places, begin, 0.7, color="#d5dfe8", label="resolved")
+	for label, names, color in parts:
+		share = [sum(mode["spf_abort"].get(name, 0) for name in names) / of
+			for mode, of in zip(modes, attempts)]
+		axes.barh(places, share, 0.7, begin, color=color, label=label)
+		begin = [a + b for a, b in zip(begin, share)]
+	for place, mode in zip(places, modes):
+		axes.annotate(f"{100 * mode['spf_hit']:.2f}% of {mode['spf_attempt']:,}", (0, place),
+			(6, 0), textcoords="offset points", va="center")
+	axes.set_yticks(places, [made["name"] for made in workloads])
+	axes.set_ylim(len(workloads) - 0.5, -0.5)
+	axes.set_xlim(0, 1)
+	axes.tick_params(axis="y", length=0)
 	axes.xaxis.set_major_formatter(PercentFormatter(1))
-	axes.set_xlabel("faults resolved speculatively,\nspeculation on")
+	axes.set_xlabel("attempts with most threads: resolved speculatively, and aborted by reason")
+	axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
 
 
 def draw(result):
-	workloads = result["workloads"]
-	figure = Figure(figsize=(9.5, 2.2 + 0.62 * len(workloads)), layout="constrained")
-	left, right = figure.subplots(1, 2, sharey=False, width_ratios=(5, 2))
-	speeds(left, workloads)
-	shares(right, workloads)
-	for axes in (left, right):
-		axes.set_ylim(len(workloads) - 0.5, -0.5)
-		axes.grid(axis="x", color="#dddddd", linewidth=0.7)
-		axes.tick_params(axis="y", length=0)
+	groups = by_name(result["workloads"]).values()
+	rows = -(-len(groups) // ACROSS)
+	lower_height = 0.9 + 0.36 * len(groups)
+	figure = Figure(figsize=(10.5, 1.4 + 2.1 * rows + lower_height),
+		layout="constrained")
+	upper, lower = figure.subfigures(2, 1, height_ratios=(2.1 * rows, lower_height))
+
+	panels = upper.subplots(rows, ACROSS, squeeze=False).flat
+	for axes, group in zip(panels, groups):
+		scaling(axes, group)
+	used = panels[:len(groups)]
+	for axes in panels[len(groups):]:
+		axes.set_axis_off()
+	used[0].legend(loc="best", frameon=False, fontsize=8)
+	upper.supxlabel("threads (\u00d7: median on / median off with most threads)", fontsize=9)
+	upper.supylabel("page faults a second: median, least, most", fontsize=9)
+	below = lower.subplots()
+	outcomes(below, with_most_threads(result["workloads"]))
+	for axes in (*used, below):
 		axes.spines[["top", "right"]].set_visible(False)
 
-	threads = ", ".join(sorted({str(made["threads"]) for made in workloads}))
 	title = (f"Speculative page faults: Linux {result['kernel']}, {result['arch']}, "
-		f"{result['cpus']} CPUs, {threads} threads, {result['rounds']} rounds")
+		f"{result['cpus']} CPUs, {result['rounds']} rounds")
 	if result["accelerator"] == "tcg":
 		title += "\nEmulated by TCG: time is not real. Compare off with on, mind the spread"
 	figure.suptitle(title, fontsize=10.5)

@@ -11,14 +11,16 @@ from itertools import product
 
 from storm_report import ReportError
 
-SCHEMA = 1
+SCHEMA = 2
 MIN_ROUNDS = 5
 MODES = ("off", "on")
 
-Run = namedtuple("Run", "meta samples")		# samples: {workload: {mode: [round 1, ...]}}
+# samples: {(workload, threads): {mode: [round 1, ...]}}
+Run = namedtuple("Run", "meta samples")
 
 META_KEYS = {"schema": int, "kernel": str, "machine": str, "mmu": str, "page_size": int,
-	"cpus": int, "threads": int, "size_mib": int, "rounds": int, "mode": str, "workloads": list}
+	"cpus": int, "size_mib": int, "rounds": int, "mode": str, "workloads": list}
+WORKLOAD_KEYS = {"name": str, "threads": int}
 SAMPLE_KEYS = {"workload": str, "threads": int, "round": int, "mode": str, "faults": int,
 	"seconds": float, "pgfault": int, "pgmajfault": int, "spf_attempt": int,
 	"spf_success": int, "spf_abort": dict, "vma_lock": dict, "blocked": int, "tables": int,
@@ -71,20 +73,24 @@ def check_meta(where, meta):
 	if meta["rounds"] < MIN_ROUNDS:
 		raise ReportError(f"{where}: only {meta['rounds']} rounds were run; "
 			f"run at least {MIN_ROUNDS}.")
-	names = meta["workloads"]
-	if not names or not all(isinstance(name, str) for name in names) or \
-	   len(set(names)) != len(names):
-		raise ReportError(f"{where}: \"workloads\" must be a list of different names.")
-	if 0 in (meta["page_size"], meta["cpus"], meta["threads"]):
-		raise ReportError(f"{where}: a machine with no pages, CPUs or threads.")
+	for workload in meta["workloads"]:
+		check_keys(where, workload, WORKLOAD_KEYS)
+	if not meta["workloads"] or len(set(planned(meta))) != len(planned(meta)):
+		raise ReportError(f"{where}: \"workloads\" must be a list of different ones.")
+	if 0 in (meta["page_size"], meta["cpus"], *(threads for _, threads in planned(meta))):
+		raise ReportError(f"{where}: a machine with no pages or CPUs, or no threads.")
+
+
+def planned(meta):
+	return [(workload["name"], workload["threads"]) for workload in meta["workloads"]]
 
 
 def check_sample(where, sample, meta):
 	check_keys(where, sample, SAMPLE_KEYS)
 	check_counts(where, sample["spf_abort"])
 	check_counts(where, sample["vma_lock"])
-	if sample["workload"] not in meta["workloads"] or sample["mode"] not in MODES or \
-	   not 1 <= sample["round"] <= meta["rounds"] or sample["threads"] != meta["threads"]:
+	if (sample["workload"], sample["threads"]) not in planned(meta) or \
+	   sample["mode"] not in MODES or not 1 <= sample["round"] <= meta["rounds"]:
 		raise ReportError(f"{where}: a sample that the first line did not announce.")
 	if not sample["faults"] or not sample["seconds"]:
 		raise ReportError(f"{where}: a sample without faults or without time.")
@@ -126,10 +132,9 @@ def parse(lines):
 			check_meta(where, meta)
 			continue
 		check_sample(where, item, meta)
-		key = (item["workload"], item["mode"], item["round"])
+		key = (item["workload"], item["threads"], item["mode"], item["round"])
 		if key in found:
-			raise ReportError(f"{where}: a second sample of {item['workload']}, "
-				f"speculation {item['mode']}, round {item['round']}.")
+			raise ReportError(f"{where}: a second sample of {described(*key)}.")
 		found[key] = item
 
 	if meta is None:
@@ -137,15 +142,19 @@ def parse(lines):
 	return Run(meta, arrange(meta, found))
 
 
+def described(name, threads, mode, number):
+	return f"{name} with {threads} threads, speculation {mode}, round {number}"
+
+
 def arrange(meta, found):
 	rounds = range(1, meta["rounds"] + 1)
-	for workload, mode, number in product(meta["workloads"], MODES, rounds):
-		if (workload, mode, number) not in found:
-			raise ReportError(f"the sample of {workload}, speculation {mode}, "
-				f"round {number} is missing: the storm did not finish, "
-				"or its output was cut; run it again.")
-	result = {workload: {mode: [found[workload, mode, number] for number in rounds]
-		for mode in MODES} for workload in meta["workloads"]}
+	for workload, mode, number in product(planned(meta), MODES, rounds):
+		if (*workload, mode, number) not in found:
+			raise ReportError(f"the sample of {described(*workload, mode, number)} is "
+				"missing: the storm did not finish, or its output was cut; "
+				"run it again.")
+	result = {workload: {mode: [found[*workload, mode, number] for number in rounds]
+		for mode in MODES} for workload in planned(meta)}
 
 	if not any(sample["spf_attempt"] for modes in result.values() for sample in modes["on"]):
 		raise ReportError("speculation was on and yet nothing was speculated on: "

@@ -8,14 +8,15 @@ import unittest
 
 from storm_report import ReportError, picture, samples, summary, table
 
-META = {"schema": 1, "kernel": "7.3.4", "machine": "x86_64", "mmu": "", "page_size": 4096,
-	"cpus": 4, "threads": 4, "size_mib": 64, "rounds": 5, "mode": "both",
-	"workloads": ["refault", "churn_same"]}
+META = {"schema": 2, "kernel": "7.3.4", "machine": "x86_64", "mmu": "", "page_size": 4096,
+	"cpus": 4, "size_mib": 64, "rounds": 5, "mode": "both",
+	"workloads": [{"name": "refault", "threads": 1}, {"name": "refault", "threads": 4},
+		{"name": "churn_same", "threads": 4}]}
 
 
-def sample(workload, mode, number):
+def sample(workload, mode, number, threads=4):
 	on = mode == "on"
-	return {"workload": workload, "threads": 4, "round": number, "mode": mode,
+	return {"workload": workload, "threads": threads, "round": number, "mode": mode,
 		"faults": 1000, "seconds": (0.5 if on else 1.0) * number, "pgfault": 1010,
 		"pgmajfault": 0, "spf_attempt": 1000 if on else 0,
 		"spf_success": 990 if on else 0,
@@ -25,7 +26,8 @@ def sample(workload, mode, number):
 
 
 def good():
-	return [{"meta": copy.deepcopy(META)}] + [sample(workload, mode, number)
+	return [{"meta": copy.deepcopy(META)}] + [
+		sample(workload["name"], mode, number, workload["threads"])
 		for workload in META["workloads"] for number in range(1, 6)
 		for mode in samples.MODES]
 
@@ -77,8 +79,9 @@ class Report(unittest.TestCase):
 				summary.make(run, "x86_64", "tcg", commit)
 
 	def test_table(self):
-		text = table.render(*made())
-		for expected in ("refault, 4 threads", "0.9900", "0.9980", "2.00",
+		text = table.render(*made(), "make run CPUS=4")
+		for expected in ("1 thread     4 threads", "make run CPUS=4",
+				"refault, 4 threads", "0.9900", "0.9980", "2.00",
 				"aborted, pmd_none", "not real", "address space changes/s"):
 			self.assertIn(expected, text)
 
@@ -132,7 +135,8 @@ class Refusals(unittest.TestCase):
 		self.refuse("is missing", lambda items: items.__delitem__(-1))
 
 	def test_unbalanced_modes(self):
-		self.refuse("speculation on, round 3 is missing", lambda items: items.remove(
+		self.refuse("refault with 4 threads, speculation on, round 3 is missing",
+			lambda items: items.remove(
 			sample("refault", "on", 3)))
 
 	def test_damaged_line(self):
@@ -195,10 +199,13 @@ class Refusals(unittest.TestCase):
 		self.refuse("nothing was speculated", silence)
 
 	def test_meta(self):
-		for text, change in (("schema 2", {"schema": 2}), ("--mode current",
+		for text, change in (("schema 1", {"schema": 1}), ("--mode current",
 				{"mode": "current"}), ("only 4 rounds", {"rounds": 4}),
-				("different names", {"workloads": []}),
-				("different names", {"workloads": ["refault", "refault"]}),
+				("different ones", {"workloads": []}),
+				("different ones", {"workloads": META["workloads"] * 2}),
+				("no threads", {"workloads": [{"name": "refault", "threads": 0}]}),
+				("keys missing", {"workloads": [{"name": "refault"}]}),
+				("not a JSON object", {"workloads": ["refault"]}),
 				("no pages", {"cpus": 0})):
 			with self.subTest(text):
 				self.refuse(text, lambda items: items[0]["meta"].update(change))

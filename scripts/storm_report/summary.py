@@ -78,11 +78,11 @@ def make(run, target, accelerator, commit):
 			"with -dirty behind them where the tree had changes.")
 	arch, mmu = check_target(target, run.meta)
 	workloads = []
-	for name, modes in run.samples.items():
+	for (name, threads), modes in run.samples.items():
 		made = {mode: make_mode(modes[mode]) for mode in MODES}
 		workloads.append({
 			"name": name,
-			"threads": run.meta["threads"],
+			"threads": threads,
 			"ratio": made["on"]["faults_per_s"]["median"] /
 				made["off"]["faults_per_s"]["median"],
 			"modes": made,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The comparison as text, one table a workload."""
+"""The comparison as text: one table of all, then one a workload."""
 from storm_report.samples import MODES
 from storm_report.summary import rates, share, total
 
@@ -32,7 +32,7 @@ def workload(samples, made):
 		return f"{speed[mode]['min']:,.0f}..{speed[mode]['max']:,.0f}"
 
 	lines = [
-		f"{made['name']}, {made['threads']} threads",
+		f"{made['name']}, {threads(made['threads'])}",
 		row("speculation", "off", "on", "on/off"),
 		row("faults/s, median", f"{speed['off']['median']:,.0f}",
 			f"{speed['on']['median']:,.0f}", f"{made['ratio']:.2f}"),
@@ -52,13 +52,55 @@ def workload(samples, made):
 	return lines
 
 
-def render(run, result):
+def threads(count):
+	return "1 thread" if count == 1 else f"{count} threads"
+
+
+def column(text):
+	return f"{text:>{WIDTH - 4}}"
+
+
+def against_threads(workloads):
+	"""Medians of each workload, a column for each number of threads that some had."""
+	counts = sorted({made["threads"] for made in workloads})
+	lines = [f"{'faults/s, median':<22}" + "".join(column(threads(count)) for count in counts)]
+	for name, group in by_name(workloads).items():
+		by_count = {made["threads"]: made for made in group}
+
+		def cells(value):
+			return "".join(column(value(by_count[count]) if count in by_count else "")
+				for count in counts).rstrip()
+
+		lines.append(f"{name:<16}off   " + cells(lambda made:
+			f"{made['modes']['off']['faults_per_s']['median']:,.0f}"))
+		lines.append(f"{'':<16}on    " + cells(lambda made:
+			f"{made['modes']['on']['faults_per_s']['median']:,.0f}"))
+		lines.append(f"{'':<16}on/off" + cells(lambda made: f"{made['ratio']:.2f}"))
+	return lines
+
+
+def by_name(workloads):
+	"""{name: what was made of the workload, fewest threads first}, in the order of the run."""
+	groups = {}
+	for made in workloads:
+		groups.setdefault(made["name"], []).append(made)
+	return {name: sorted(group, key=lambda made: made["threads"])
+		for name, group in groups.items()}
+
+
+def with_most_threads(workloads):
+	"""Of each workload, what was made of it with most threads."""
+	return [group[-1] for group in by_name(workloads).values()]
+
+
+def render(run, result, reproduce):
 	lines = [f"Linux {result['kernel']}, {run.meta['machine']}, {result['cpus']} CPUs, "
 		f"{result['accelerator']}, {result['rounds']} rounds of off and on, "
 		f"commit {result['commit']}"]
 	if result["accelerator"] == "tcg":
 		lines.append("Emulated (TCG): time is not real. Read ratios and counts, "
 			"and mind the spread.")
-	for made in result["workloads"]:
-		lines += [""] + workload(run.samples[made["name"]], made)
+	lines += [f"To do it again: {reproduce}", ""] + against_threads(result["workloads"])
+	for made in with_most_threads(result["workloads"]):
+		lines += [""] + workload(run.samples[made["name"], made["threads"]], made)
 	return "\n".join(lines)

@@ -21,7 +21,7 @@ public:
 	explicit Cgroup(const Cgroup *outer = nullptr)
 	{
 		static std::atomic<unsigned> count;
-		const std::string in = outer ? outer->path_ : "/sys/fs/cgroup";
+		const std::string in = outer ? outer->path_ : root;
 
 		if (write_file(in + "/cgroup.subtree_control", "+memory"))
 			throw Skip("there is no memory controller to be had in " + in);
@@ -45,23 +45,38 @@ public:
 		expect(!error, "cgroup %s took no \"%s\": %s", name, value.c_str(),
 		       strerror(error));
 	}
-	/* Moves the calling process. */
-	void enter() const { set("cgroup.procs", "0"); }
-
-	std::uint64_t event(const std::string &event) const
+	/* So much memory, and no swap beside it where there is any. */
+	void limit(const std::string &bytes) const
 	{
-		std::istringstream lines(read_file(file("memory.events")).value_or(""));
-		std::string name;
+		set("memory.max", bytes);
+		if (read_file(file("memory.swap.max")))
+			set("memory.swap.max", "0");
+	}
+	/* These move the calling process. */
+	void enter() const { set("cgroup.procs", "0"); }
+	static void leave() { write_file(std::string(root) + "/cgroup.procs", "0"); }
+
+	/* The number that stands behind @wanted in file @name. */
+	std::uint64_t number(const char *name, const std::string &wanted) const
+	{
+		std::istringstream lines(read_file(file(name)).value_or(""));
+		std::string word;
 		std::uint64_t value;
 
-		while (lines >> name >> value) {
-			if (name == event)
+		while (lines >> word >> value) {
+			if (word == wanted)
 				return value;
 		}
-		throw Failure("memory.events has no " + event);
+		throw Failure(format("%s has no %s", name, wanted.c_str()));
+	}
+	std::uint64_t event(const std::string &event) const
+	{
+		return number("memory.events", event);
 	}
 
 private:
+	static constexpr const char *root = "/sys/fs/cgroup";
+
 	std::string path_;
 };
 

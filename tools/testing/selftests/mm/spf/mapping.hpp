@@ -105,6 +105,12 @@ inline std::string folio_file(std::size_t kilobytes, const char *name)
 	       "kB/" + name;
 }
 
+/* How many folios of that size faults on anonymous memory have got, ever. */
+inline std::uint64_t folios_allocated(std::size_t kilobytes)
+{
+	return std::stoull(read_file(folio_file(kilobytes, "stats/anon_fault_alloc")).value());
+}
+
 /* A large folio that is no huge page; those of anonymous memory have four pages at least. */
 inline std::size_t usual_folio_kb()
 {
@@ -113,7 +119,9 @@ inline std::size_t usual_folio_kb()
 
 /*
  * As long as this lives: huge pages on request, and folios of enabled sizes, made by
- * faults. Their daemon, which write-locks VMAs to make some itself, rests.
+ * faults. Their daemon, which write-locks VMAs to make some itself, rests: it looks at
+ * a table each time it is told so, and not even that in a process that has had no huge
+ * page and that mapped its memory before a size of it was enabled.
  */
 class HugePages {
 public:
@@ -219,6 +227,20 @@ inline char *map_stack(Arena &arena, std::size_t index)
 		  MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_GROWSDOWN, -1, 0) == top,
 	     "mmap of a stack");
 	return top;
+}
+
+/* Whether discarded memory takes its page tables with it: powerpc keeps them. */
+inline bool discards_tables()
+{
+	/* A table may be so small that several of them are needed to make a kilobyte. */
+	Arena arena(16);
+
+	for (std::size_t at = 0; at < arena.size(); at += table_span())
+		arena.begin()[at] = 1;
+	std::uint64_t before = proc_field("/proc/self/status", "VmPTE");
+
+	arena.advise(0, arena.size(), MADV_DONTNEED);
+	return proc_field("/proc/self/status", "VmPTE") < before;
 }
 
 } // namespace spf

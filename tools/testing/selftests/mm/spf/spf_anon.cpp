@@ -169,27 +169,26 @@ static void present_entries()
 /* One fault maps a folio; the pages around hold what they held. */
 static void large_folio()
 {
-	static const std::size_t kilobytes = usual_folio_kb();
+	const std::size_t kilobytes = usual_folio_kb();
 	HugePages allowed;
-	Setting always(folio_file(kilobytes, "enabled"), "always");
 	std::size_t folio = kilobytes * 1024 / page_size();
 	Arena arena(4 * tables);
-	auto allocated = [] {
-		return std::stoull(*read_file(folio_file(kilobytes, "stats/anon_fault_alloc")));
-	};
+	Setting always(folio_file(kilobytes, "enabled"), "always");
 	std::size_t per_table = arena.pages() / (4 * tables);
 	std::size_t faults = arena.pages() / folio - 4 * tables;
 
 	for (std::size_t i = 0; i < arena.pages(); i += per_table)
 		*word(arena, i) = stamp(i);
-	std::uint64_t before = allocated();
+	std::uint64_t before = folios_allocated(kilobytes);
 
 	speculates(faults, [&] {
 		for (std::size_t i = 0; i < arena.pages(); i += folio)
 			*word(arena, i) = stamp(i);
 	});
-	expect(allocated() - before >= faults * 99 / 100, "%llu large folios for %zu faults",
-	       static_cast<unsigned long long>(allocated() - before), faults);
+	std::uint64_t folios = folios_allocated(kilobytes) - before;
+
+	expect(folios >= faults * 99 / 100, "%llu large folios for %zu faults",
+	       static_cast<unsigned long long>(folios), faults);
 	for (std::size_t i = 0; i < arena.pages(); i++)
 		expect_page(arena, i, i % folio ? 0 : stamp(i));
 	Memory memory = Memory::now();

@@ -197,21 +197,18 @@ static void ksm_page()
 /* Large folios of which the child keeps every other half. */
 static void shared_large_folio()
 {
-	static const std::size_t kilobytes = usual_folio_kb();
+	const std::size_t kilobytes = usual_folio_kb();
 	HugePages allowed;
-	Setting always(folio_file(kilobytes, "enabled"), "always");
 	OneCpu here;
 	Arena arena(tables);
 	Pages pages(arena);
+	Setting always(folio_file(kilobytes, "enabled"), "always");
 	std::size_t half = kilobytes * 1024 / page_size() / 2;
 	Gate parted, copied;
-	auto allocated = [] {
-		return std::stoull(*read_file(folio_file(kilobytes, "stats/anon_fault_alloc")));
-	};
-	std::uint64_t folios = allocated();
+	std::uint64_t folios = folios_allocated(kilobytes);
 
 	pages.fill();
-	folios = allocated() - folios;
+	folios = folios_allocated(kilobytes) - folios;
 	expect(folios >= pages.count() / half / 2 * 99 / 100, "only %llu folios of %zu kB",
 	       static_cast<unsigned long long>(folios), kilobytes);
 	Child child([&] {

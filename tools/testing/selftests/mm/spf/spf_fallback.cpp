@@ -188,8 +188,7 @@ static std::string limited(std::string (*run)())
 {
 	Cgroup group;
 
-	group.set("memory.max", std::to_string(limit()));
-	write_file(group.file("memory.swap.max"), "0");
+	group.limit(std::to_string(limit()));
 	return Child([&] {
 		       group.enter();
 		       Counters before = Counters::now();
@@ -277,12 +276,9 @@ class NoNodes {
  */
 static std::string first_folio_of_groups()
 {
-	static const std::size_t kilobytes = usual_folio_kb();
+	const std::size_t kilobytes = usual_folio_kb();
 	HugePages allowed;
 	Setting always(folio_file(kilobytes, "enabled"), "always");
-	auto folios = [] {
-		return std::stoull(*read_file(folio_file(kilobytes, "stats/anon_fault_alloc")));
-	};
 	/* As many as a node holds: it holds none of the next. */
 	std::deque<Cgroup> others(64);
 	Cgroup outer, inner(&outer);
@@ -290,13 +286,14 @@ static std::string first_folio_of_groups()
 	return Child([&] {
 		       Arena arena = used_arena();
 		       char *fresh = arena.begin() + arena.size() / 2;
-		       auto before = folios();
+		       std::uint64_t before = folios_allocated(kilobytes);
 
 		       inner.enter();
 		       NoNodes none;
 
 		       falls_back({"nomem"}, 1, [&] { *fresh = 1; });
-		       return std::string(folios() - before == 1 ? "ok" : "no large folio");
+		       return std::string(
+			       folios_allocated(kilobytes) - before == 1 ? "ok" : "no large folio");
 	       })
 		.collect();
 }

@@ -10,14 +10,16 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstring>
+#include <string>
 
 #include "counters.hpp"
 #include "file.hpp"
 #include "file_system.hpp"
 #include "ktap.hpp"
-#include "lock_events.hpp"
 #include "mapping.hpp"
 #include "oracle.hpp"
+#include "perf_event.hpp"
 #include "team.hpp"
 #include "trap.hpp"
 
@@ -158,7 +160,7 @@ static void retry_after_reading()
 	Mount mount = file_system.mounted();
 	Arena view(tables);
 	File file(mount.path());
-	LockEvents events;
+	PerfEvent events = mmap_lock_attempts();
 
 	file.write(0, view.pages(), 1);
 	file.drop_cache();
@@ -193,17 +195,18 @@ static void retry_after_reading()
 
 static void execute(const std::string &type)
 {
-	static constexpr std::size_t length = 64;
+	std::string text(page_size(), '\0');
 	SmallWindow window;
 	FileSystem file_system(type);
 	Mount mount = file_system.mounted();
 	Arena view(tables);
 	File file(mount.path());
 
-	file.resize(view.pages());
+	/* Whole pages: of one written in part, the other blocks would have to be read. */
+	std::memcpy(text.data(), reinterpret_cast<const void *>(code), 64);
 	for (std::size_t i = 0; i < view.pages(); i++)
-		must(pwrite(file.fd(), reinterpret_cast<const void *>(code), length,
-			    i * page_size()) == length,
+		must(pwrite(file.fd(), text.data(), text.size(), i * page_size()) ==
+			     static_cast<ssize_t>(text.size()),
 		     "write of code");
 	view.map_file(file.fd(), PROT_READ | PROT_EXEC, MAP_PRIVATE);
 

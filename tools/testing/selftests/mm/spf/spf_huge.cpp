@@ -3,14 +3,13 @@
  * Large folios: writes to huge pages that are mapped read-only and ours alone, and
  * first touches and writes of folios of the sizes below.
  */
-#include <fcntl.h>
-
 #include <algorithm>
 
 #include "child.hpp"
 #include "counters.hpp"
 #include "ktap.hpp"
 #include "mapping.hpp"
+#include "pagemap.hpp"
 #include "pages.hpp"
 #include "team.hpp"
 
@@ -51,15 +50,7 @@ public:
 	/* What the kernel says of the first of them; never where it does not follow this. */
 	bool soft_dirty() const
 	{
-		std::uintptr_t page =
-			reinterpret_cast<std::uintptr_t>(arena_.begin()) / page_size();
-		std::uint64_t entry = 0;
-		int pagemap = open("/proc/self/pagemap", O_RDONLY);
-		ssize_t got = pread(pagemap, &entry, sizeof(entry), page * sizeof(entry));
-
-		close(pagemap);
-		must(got == sizeof(entry), "reading /proc/self/pagemap");
-		return entry >> 55 & 1;
+		return Pagemap().bits(arena_.begin(), 1, pagemap_soft_dirty) == "1";
 	}
 
 	/* None of them was split. */
@@ -183,23 +174,19 @@ static void write_soft_dirty()
 static void folios(std::size_t kilobytes)
 {
 	HugePages allowed;
-	Setting always(folio_file(kilobytes, "enabled"), "always");
 	OneCpu here;
 	std::size_t size = kilobytes < 512 ? 64 << 20 : 256 << 20;
 	std::size_t tables = size / table_span();
 	Arena arena(tables);
 	Pages pages(arena);
+	Setting always(folio_file(kilobytes, "enabled"), "always");
 	std::size_t folio = kilobytes * 1024 / page_size();
 	std::size_t each = pages.count() / folio - tables, faults = 0;
-	auto allocated = [&] {
-		return std::stoull(
-			read_file(folio_file(kilobytes, "stats/anon_fault_alloc")).value());
-	};
 	Counters moved;
 
 	for (std::size_t at = 0; at < arena.size(); at += table_span())
 		arena.begin()[at] = 1;
-	std::uint64_t before = allocated();
+	std::uint64_t before = folios_allocated(kilobytes);
 
 	/* The largest folios are few: as often as it takes. */
 	while (faults < 128) {
@@ -213,7 +200,7 @@ static void folios(std::size_t kilobytes)
 		faults += each;
 	}
 	expect_resolved(moved, faults);
-	std::uint64_t folios = allocated() - before;
+	std::uint64_t folios = folios_allocated(kilobytes) - before;
 
 	expect(folios >= faults * 99 / 100, "%llu folios of %zu kB for %zu faults",
 	       static_cast<unsigned long long>(folios), kilobytes, faults);
@@ -232,19 +219,18 @@ static void folios(std::size_t kilobytes)
 
 int main(int argc, char **argv)
 {
-	std::vector<Test> tests = {
-		{"write_after_fork", write_after_fork},
-		{"write_while_shared", write_while_shared},
-		{"write_after_changes", write_after_changes},
-		{"write_soft_dirty", write_soft_dirty},
-	};
+	std::vector<Test> tests;
 
-	/* Larger ones are left to a lock, see SPF_MAX_ORDER. */
-	for (std::size_t kilobytes = 16;
+	/* First, see HugePages. Larger ones are left to a lock, see SPF_MAX_ORDER. */
+	for (std::size_t kilobytes = 4 * page_size() / 1024;
 	     kilobytes <= std::min<std::size_t>(table_span() / 2048, 2048); kilobytes *= 2)
 		tests.push_back({"folios_" + std::to_string(kilobytes) + "kB", [kilobytes] {
 					 folios(kilobytes);
 				 }});
+	tests.push_back({"write_after_fork", write_after_fork});
+	tests.push_back({"write_while_shared", write_while_shared});
+	tests.push_back({"write_after_changes", write_after_changes});
+	tests.push_back({"write_soft_dirty", write_soft_dirty});
 	allow_huge_pages(false);
 	return run_tests(argc, argv, tests);
 }

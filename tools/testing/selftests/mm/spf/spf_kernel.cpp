@@ -22,9 +22,9 @@
 #include "file.hpp"
 #include "io_uring.hpp"
 #include "ktap.hpp"
-#include "lock_events.hpp"
 #include "mapping.hpp"
 #include "oracle.hpp"
+#include "perf_event.hpp"
 #include "team.hpp"
 #include "trap.hpp"
 
@@ -95,7 +95,7 @@ public:
 template <class Touch>
 static void resolves(const Untouched &memory, std::size_t step, Touch touch, std::size_t unseen = 0)
 {
-	LockEvents events;
+	PerfEvent events = mmap_lock_attempts();
 	auto locked_by_touching = [&] {
 		std::uint64_t before = events.count();
 

@@ -11,6 +11,8 @@
 #include <cinttypes>
 #include <cstdio>
 #include <cstdlib>
+#include <set>
+#include <sstream>
 
 #include "storm_sample.hpp"
 #include "storm_switch.hpp"
@@ -19,7 +21,7 @@ using namespace spf;
 
 namespace {
 
-constexpr int schema = 1;
+constexpr int schema = 2;
 constexpr unsigned least_rounds = 5;
 
 enum { exit_failure = 1, exit_usage = 2, exit_absent = 4 };
@@ -29,13 +31,26 @@ struct Usage : std::runtime_error {
 	using std::runtime_error::runtime_error;
 };
 
+/* One, two, four and so on, up to one a CPU; two at least, as some workloads take. */
+std::vector<unsigned> scale()
+{
+	unsigned most = std::max<std::size_t>(cpus().size(), 2);
+	std::vector<unsigned> list;
+
+	for (unsigned threads = 1; threads < most; threads *= 2)
+		list.push_back(threads);
+	list.push_back(most);
+	return list;
+}
+
 struct Options {
 	std::vector<Kind> workloads = kinds();
-	/* Two at least: some workloads are about two kinds of threads. */
-	unsigned threads = std::max<std::size_t>(cpus().size(), 2);
+	std::vector<unsigned> threads = scale(); /* each with so many, fewest first */
 	unsigned rounds = least_rounds;
-	unsigned size = 64;
+	unsigned size = 0; /* MiB */
 	bool both = true;
+
+	bool runs(const Kind &kind, unsigned with) const { return with >= kind.least_threads; }
 };
 
 std::string known_workloads()
@@ -91,9 +106,10 @@ void help()
 	       "Runs storms of page faults with speculation off and on, by turns, and prints\n"
 	       "a JSON line for each.\n\n"
 	       "  --workload NAME  one of those that --list names, or all (the default)\n"
-	       "  --threads N      threads; by default one a CPU to run on, at least two\n"
+	       "  --threads N,...  threads; by default 1, 2, 4 and so on, up to one a CPU\n"
 	       "  --rounds N       rounds of off and on, at least %u (the default)\n"
-	       "  --size MIB       memory to fault in, all threads together (default 64)\n"
+	       "  --size MIB       memory to fault in, all threads together (default 64, or\n"
+	       "                   what so many threads need)\n"
 	       "  --mode MODE      both (the default): switch speculation off and on; or\n"
 	       "                   current: leave it as it is, also where there is none\n"
 	       "  --list           say what the workloads are\n"
@@ -101,6 +117,17 @@ void help()
 	       "Exit status: 0 done, 1 a system call failed, 2 wrong arguments, 4 a kernel\n"
 	       "without speculative page faults.\n",
 	       least_rounds);
+}
+
+std::vector<unsigned> numbers(const char *option, const std::string &text, unsigned most)
+{
+	std::istringstream items(text + ",");
+	std::set<unsigned> set;
+	std::string item;
+
+	while (std::getline(items, item, ','))
+		set.insert(number(option, item, most));
+	return {set.begin(), set.end()};
 }
 
 Options parse(int argc, char **argv)
@@ -124,7 +151,7 @@ Options parse(int argc, char **argv)
 			options.workloads = workloads_named(optarg);
 			break;
 		case 't':
-			options.threads = number("--threads", optarg, 4096);
+			options.threads = numbers("--threads", optarg, 4096);
 			break;
 		case 'r':
 			options.rounds = number("--rounds", optarg, 10000);
@@ -154,27 +181,50 @@ Options parse(int argc, char **argv)
 	return options;
 }
 
-/* What the options mean on this machine; refused here, before anything is changed. */
-Shape shape_of(const Options &options)
+/* Each thread has a page table of its own, at least. */
+std::uint64_t least_size(const Options &options)
 {
-	std::uint64_t tables = (std::uint64_t(options.size) << 20) / table_span();
+	return std::uint64_t(options.threads.back()) * table_span() >> 20;
+}
+
+/* What cannot be on this machine is refused here, before anything is changed. */
+void check(Options &options)
+{
 	std::uint64_t available = proc_field("/proc/meminfo", "MemAvailable") >> 10;
 
+	if (!options.size)
+		options.size = std::max<std::uint64_t>(64, least_size(options));
 	for (const Kind &kind : options.workloads) {
-		if (options.threads < kind.least_threads)
+		if (!options.runs(kind, options.threads.back()))
 			throw Usage(format("%s takes at least %u threads, not %u", kind.name,
-					   kind.least_threads, options.threads));
+					   kind.least_threads, options.threads.back()));
 	}
-	if (tables < options.threads)
+	if (options.size < least_size(options))
 		throw Usage(format("%u MiB are too little for %u threads: --size must be at least "
 				   "%" PRIu64,
-				   options.size, options.threads,
-				   std::uint64_t(options.threads) * table_span() >> 20));
+				   options.size, options.threads.back(), least_size(options)));
 	if (options.size > available / 2)
 		throw Usage(format("%u MiB are too much: --size may be half of the %" PRIu64
 				   " MiB that are available",
 				   options.size, available));
-	return {options.threads, std::size_t(tables / options.threads)};
+}
+
+Shape shape_of(const Options &options, unsigned threads)
+{
+	std::size_t tables = (std::uint64_t(options.size) << 20) / table_span();
+
+	return {threads, tables / threads};
+}
+
+/* Calls @run for each number of threads that each workload is to have. */
+template <class Run> void each_workload(const Options &options, Run run)
+{
+	for (const Kind &kind : options.workloads) {
+		for (unsigned threads : options.threads) {
+			if (options.runs(kind, threads))
+				run(kind, shape_of(options, threads));
+		}
+	}
 }
 
 void print_meta(const Options &options)
@@ -184,15 +234,15 @@ void print_meta(const Options &options)
 
 	must(uname(&system) == 0, "uname");
 	printf("{\"meta\":{\"schema\":%d,\"kernel\":\"%s\",\"machine\":\"%s\",\"mmu\":\"%s\","
-	       "\"page_size\":%zu,\"cpus\":%ld,\"threads\":%u,\"size_mib\":%u,\"rounds\":%u,"
-	       "\"mode\":\"%s\",\"workloads\":[",
+	       "\"page_size\":%zu,\"cpus\":%ld,\"size_mib\":%u,\"rounds\":%u,\"mode\":\"%s\","
+	       "\"workloads\":[",
 	       schema, system.release, system.machine, mmu().c_str(), page_size(),
-	       sysconf(_SC_NPROCESSORS_ONLN), options.threads, options.size, options.rounds,
+	       sysconf(_SC_NPROCESSORS_ONLN), options.size, options.rounds,
 	       options.both ? "both" : "current");
-	for (const Kind &kind : options.workloads) {
-		printf("%s\"%s\"", separator, kind.name);
+	each_workload(options, [&](const Kind &kind, const Shape &shape) {
+		printf("%s{\"name\":\"%s\",\"threads\":%u}", separator, kind.name, shape.threads);
 		separator = ",";
-	}
+	});
 	printf("]}}\n");
 	fflush(stdout);
 }
@@ -209,14 +259,14 @@ void print_counts(const char *name, const std::map<std::string, std::uint64_t> &
 	printf("},");
 }
 
-void print_sample(const Kind &kind, const Options &options, unsigned round, const char *mode,
+void print_sample(const Kind &kind, const Shape &shape, unsigned round, const char *mode,
 		  const Sample &sample)
 {
 	printf("{\"workload\":\"%s\",\"threads\":%u,\"round\":%u,\"mode\":\"%s\","
 	       "\"faults\":%" PRIu64 ",\"seconds\":%.9f,\"pgfault\":%" PRIu64
 	       ",\"pgmajfault\":%" PRIu64 ",\"spf_attempt\":%" PRIu64 ",\"spf_success\":%" PRIu64
 	       ",",
-	       kind.name, options.threads, round, mode, sample.work.faults, sample.seconds,
+	       kind.name, shape.threads, round, mode, sample.work.faults, sample.seconds,
 	       sample.moved["pgfault"], sample.moved["pgmajfault"], sample.moved.attempt(),
 	       sample.moved.success());
 	print_counts("spf_abort", sample.moved.aborts());
@@ -227,38 +277,36 @@ void print_sample(const Kind &kind, const Options &options, unsigned round, cons
 }
 
 /* Off and on by turns, and each first by turns: what drifts, drifts for both. */
-void compare(const Options &options, const Shape &shape)
+void compare(const Options &options)
 {
 	Switch speculation;
 
-	print_meta(options);
-	for (const Kind &kind : options.workloads) {
+	each_workload(options, [&](const Kind &kind, const Shape &shape) {
 		for (unsigned round = 1; round <= options.rounds; round++) {
 			for (unsigned turn = 0; turn < 2; turn++) {
 				bool on = (round + turn) % 2 == 0;
 
 				speculation.set(on);
-				print_sample(kind, options, round, on ? "on" : "off",
+				print_sample(kind, shape, round, on ? "on" : "off",
 					     measure(kind, shape));
 			}
 		}
-	}
+	});
 }
 
-void observe(const Options &options, const Shape &shape)
+void observe(const Options &options)
 {
-	print_meta(options);
-	for (const Kind &kind : options.workloads) {
+	each_workload(options, [&](const Kind &kind, const Shape &shape) {
 		for (unsigned round = 1; round <= options.rounds; round++)
-			print_sample(kind, options, round, "current", measure(kind, shape));
-	}
+			print_sample(kind, shape, round, "current", measure(kind, shape));
+	});
 }
 
 int storm(int argc, char **argv)
 {
 	Options options = parse(argc, argv);
-	Shape shape = shape_of(options);
 
+	check(options);
 	if (options.both && mode() == Mode::absent) {
 		fprintf(stderr,
 			"spf_storm: this kernel has no %s: boot one with speculative page faults, "
@@ -266,10 +314,11 @@ int storm(int argc, char **argv)
 			mode_path);
 		return exit_absent;
 	}
+	print_meta(options);
 	if (options.both)
-		compare(options, shape);
+		compare(options);
 	else
-		observe(options, shape);
+		observe(options);
 	must(!ferror(stdout), "writing the samples");
 	return 0;
 }

@@ -5,8 +5,8 @@
  * read. Devices of the test's own are swapped to.
  */
 #include <sched.h>
-#include <sys/stat.h>
 
+#include "cgroup.hpp"
 #include "child.hpp"
 #include "counters.hpp"
 #include "ktap.hpp"
@@ -129,50 +129,28 @@ template <bool write> static void exclusive_hit()
 	expect_nothing_swapped(zram);
 }
 
-/* A control group of the calling process's own. */
+/* A control group of the calling process's own, as long as this lives. */
 class Group {
 public:
-	Group()
-	{
-		write_file(root + "/cgroup.subtree_control", "+memory");
-		if (mkdir(path().c_str(), 0700))
-			throw Skip(format("cannot make a control group: %s", strerror(errno)));
-		if (write_file(path() + "/cgroup.procs", "0") ||
-		    !read_file(path() + "/memory.stat")) {
-			leave();
-			throw Skip("no control groups for memory here (CONFIG_MEMCG)");
-		}
-	}
-	~Group() { leave(); }
+	Group() { group_.enter(); }
+	~Group() { Cgroup::leave(); }
 	Group(const Group &) = delete;
 	Group &operator=(const Group &) = delete;
 
 	/* Gives up what was swapped out, and is still in memory. */
 	void drop_swap_cache() const
 	{
-		for (int tries = 0; cached(); tries++) {
-			expect(tries < 1000, "%zu bytes stay in the swap cache", cached());
-			write_file(path() + "/memory.reclaim", std::to_string(cached()));
+		for (int tries = 0; std::uint64_t cached = swap_cached(); tries++) {
+			expect(tries < 1000, "%llu bytes stay in the swap cache",
+			       static_cast<unsigned long long>(cached));
+			write_file(group_.file("memory.reclaim"), std::to_string(cached));
 		}
 	}
 
 private:
-	static inline const std::string root = "/sys/fs/cgroup";
-	static std::string path() { return root + "/spf_swap"; }
+	std::uint64_t swap_cached() const { return group_.number("memory.stat", "swapcached"); }
 
-	std::size_t cached() const
-	{
-		std::string text = read_file(path() + "/memory.stat").value_or("");
-		std::size_t at = text.find("\nswapcached ");
-
-		expect(at != text.npos, "memory.stat has no line swapcached");
-		return std::stoul(text.substr(at + strlen("\nswapcached ")));
-	}
-	void leave() const
-	{
-		write_file(root + "/cgroup.procs", "0");
-		rmdir(path().c_str());
-	}
+	Cgroup group_;
 };
 
 /*

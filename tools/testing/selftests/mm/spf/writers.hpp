@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <linux/mempolicy.h>
 #include <signal.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -411,11 +412,37 @@ inline int take_away(const std::string &block)
 }
 
 /*
+ * Soft offlining waits for hotplug with a reference to its page; hotplug waits, for ever,
+ * until nobody but itself has one. So that the two of them do not meet, whoever does
+ * either waits here, in whatever process.
+ */
+class HotplugTurn {
+public:
+	HotplugTurn() : fd_(open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC))
+	{
+		must(fd_ >= 0, "open of /");
+		must(flock(fd_, LOCK_EX) == 0, "flock");
+	}
+	~HotplugTurn()
+	{
+		/* A forked process may have the descriptor too. */
+		flock(fd_, LOCK_UN);
+		close(fd_);
+	}
+	HotplugTurn(const HotplugTurn &) = delete;
+	HotplugTurn &operator=(const HotplugTurn &) = delete;
+
+private:
+	int fd_;
+};
+
+/*
  * Takes the memory away in which a page of the storm lies, with all else that is there.
  * It cannot go while something in it may not be moved.
  */
 inline bool hot_remove(Storm &storm, Dice &dice)
 {
+	HotplugTurn turn;
 	std::uint64_t frame = Pagemap().frame(at(storm, written_page(storm, dice)));
 	std::string block = memory_block(frame * page_size() / memory_block_size());
 
@@ -471,6 +498,8 @@ inline bool poison(Storm &storm, Dice &dice)
 
 inline bool soft_offline(Storm &storm, Dice &dice)
 {
+	HotplugTurn turn;
+
 	return advised(storm, written_page(storm, dice), MADV_SOFT_OFFLINE);
 }
 
@@ -623,9 +652,7 @@ inline bool run_out_of_memory(Storm &, Dice &)
 	Shared<std::atomic<unsigned>> faulting;
 	Cgroup cgroup;
 
-	cgroup.set("memory.max", "16M");
-	if (read_file(cgroup.file("memory.swap.max")))
-		cgroup.set("memory.swap.max", "0");
+	cgroup.limit("16M");
 	Child child([&] {
 		cgroup.enter();
 		return fault_until_the_end(*faulting, false, false);
@@ -656,10 +683,12 @@ inline std::vector<Writer> writers()
 	auto swap = [] {
 		return need<Zram>(swap_size);
 	};
+	bool tables_go = discards_tables();
 
 	return {
 		{"discard", 40, 25, zero, true, "", "", nothing, discard},
-		{"discard_tables", 40, 25, zero, true, "", "pmd_none", nothing, discard_tables},
+		{"discard_tables", 40, 25, zero, true, "", tables_go ? "pmd_none" : "", nothing,
+		 discard_tables},
 		{"free_lazily", 40, 25, zero, false, "pglazyfree", "", nothing, free_lazily},
 		{"guard", 40, 25, guarded, true, "", "", nothing, guard},
 		{"page_out", 20, 10, plain, true, "pswpout", "", swap, page_out},
