@@ -175,8 +175,65 @@ static void storm()
 		Child([] { return Storm().run(); }).collect();
 }
 
+/*
+ * Registration write-locks each VMA of the process. That takes long where there are
+ * thousands, in all of which threads fault meanwhile.
+ */
+static std::string many_vmas_in_child()
+{
+	static constexpr std::size_t vmas = 4096;
+	static constexpr unsigned threads = 3;
+	Arena arena(tables_of(vmas));
+	Pages pages(arena);
+	std::atomic<unsigned> passes{0};
+	std::size_t share = vmas / threads;
+
+	/* Linked to an anon_vma before it is split. */
+	*pages.word(0) = 1;
+	for (std::size_t page = 0; page < vmas; page += 2)
+		arena.advise(page * page_size(), page_size(), MADV_DONTFORK);
+
+	Team team(threads, [&](unsigned id) {
+		std::size_t first = id * share;
+
+		for (std::uint64_t pass = 1; !team.stopping(); pass++) {
+			/* The first page of each share stays, and so does its page table. */
+			arena.advise((first + 1) * page_size(), (share - 1) * page_size(),
+				     MADV_DONTNEED);
+			for (std::size_t page = first; page < first + share; page++)
+				*pages.word(page) = pass + page;
+			for (std::size_t page = first; page < first + share; page++)
+				expect(*pages.word(page) == pass + page, "page %zu lost a write",
+				       page);
+			passes++;
+		}
+	});
+	auto another = [&](unsigned more) {
+		for (unsigned until = passes + more; passes < until && !team.stopping();)
+			sched_yield();
+	};
+	Counters before = Counters::now();
+
+	team.start();
+	another(threads);
+	Mirror device;
+
+	another(threads);
+	team.stop();
+	team.finish();
+	expect_speculated(Counters::now().since(before), vmas / 2);
+	return "";
+}
+
+static void many_vmas()
+{
+	for (unsigned round = 0; round < 4; round++)
+		Child(many_vmas_in_child).collect();
+}
+
 int main(int argc, char **argv)
 {
 	allow_huge_pages(false);
-	return run_tests(argc, argv, {{"aborts", aborts}, {"storm", storm}});
+	return run_tests(argc, argv,
+			 {{"aborts", aborts}, {"storm", storm}, {"many_vmas", many_vmas}});
 }

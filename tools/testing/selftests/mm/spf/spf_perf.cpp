@@ -48,10 +48,13 @@ public:
 	const Arena &operator*() const { return arena_; }
 	std::size_t faults() const { return arena_.pages() - tables; }
 
-	/* The part @id of @parts. */
+	/* The part @id of @parts: tables of its own, of which nobody else has the locks. */
 	void touch(unsigned id = 0, unsigned parts = 1) const
 	{
-		for (std::size_t i = id; i < arena_.pages(); i += parts)
+		std::size_t per_table = arena_.pages() / tables;
+
+		for (std::size_t i = tables * id / parts * per_table;
+		     i < tables * (id + 1) / parts * per_table; i++)
 			*word(arena_.page(i)) = i + 1;
 	}
 

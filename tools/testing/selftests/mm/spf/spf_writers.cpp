@@ -19,8 +19,13 @@ static std::string run_beside_a_storm(const Writer &writer)
 	unsigned calls = 0, did = 0;
 
 	storm.start();
-	/* Beside some passes of the storm, however fast the writer is. */
-	for (; calls < scaled(writer.times) || storm.passes() < scaled(2); calls++)
+	/*
+	 * Beside some passes of the storm, however fast the writer is. What is refused
+	 * while pages are in use may be refused for a while.
+	 */
+	for (; calls < scaled(writer.times) || storm.passes() < scaled(2) ||
+	       (!did && calls < 10 * scaled(writer.times));
+	     calls++)
 		did += writer.once(storm, dice);
 	storm.stop();
 	storm.check(!writer.for_good);
