@@ -165,6 +165,18 @@ storm()
 		--commit "$(git -C "$top" describe --always --dirty --abbrev=40 --exclude '*')"
 }
 
+# build_quietly NAME ARGUMENT...: build the kernel NAME without a warning of the compiler,
+# of which base has none.
+build_quietly()
+{
+	local name=$1
+
+	shift
+	"$top/scripts/build" "$@" --name "$name"
+	! grep -E -A3 'warning: ' "$out/build/$name/build.log" ||
+		die "base is built without these warnings."
+}
+
 # on TARGET command...: run the command for a target of that name.
 on()
 {

@@ -24,6 +24,7 @@
 #include "cgroup.hpp"
 #include "child.hpp"
 #include "counters.hpp"
+#include "file.hpp"
 #include "mapping.hpp"
 #include "oracle.hpp"
 #include "pagemap.hpp"
@@ -62,7 +63,7 @@ struct Writer {
 	std::string evidence;
 	std::string abort;
 	std::function<Needs()> needs;
-	/* Says whether it did what it is there for. Must do so once in all @times. */
+	/* Says whether it did what it is there for. Must do so once in ten times @times. */
 	std::function<bool(Storm &, Dice &)> once;
 	/* What was done cannot be undone: in a process of its own. */
 	bool for_good = false;
@@ -664,6 +665,89 @@ inline bool run_out_of_memory(Storm &, Dice &)
 	return true;
 }
 
+/* Failures */
+
+inline std::string knob(const char *what, const char *name)
+{
+	return format("/sys/kernel/debug/%s/%s", what, name);
+}
+
+/* Of this process and its children, those allocations can be made to fail that must not sleep. */
+inline Needs needs_failures()
+{
+	std::vector<Needs> set;
+
+	for (const char *what : {"fail_page_alloc", "failslab", "fail_usercopy"}) {
+		for (const auto &[name, value] : {std::pair("verbose", "0"),
+						  {"probability", "0"},
+						  {"times", "-1"},
+						  {"task-filter", "Y"}})
+			set.push_back(need<Setting>(knob(what, name), value));
+	}
+	for (const auto &[name, value] : {std::pair("min-order", "0"), {"ignore-gfp-highmem", "N"}})
+		set.push_back(need<Setting>(knob("fail_page_alloc", name), value));
+	set.push_back(need<Setting>("/proc/self/make-it-fail", "1"));
+	return need<std::vector<Needs>>(set);
+}
+
+inline void fail(const char *percent)
+{
+	for (const char *what : {"fail_page_alloc", "failslab"})
+		must(write_file(knob(what, "probability"), percent) == 0, "letting memory fail");
+}
+
+/* One in three fails while the storm goes on for a pass. */
+inline bool fail_allocations(Storm &storm, Dice &)
+{
+	unsigned pass = storm.passes();
+
+	fail("33");
+	storm.next_pass();
+	bool passed = wait_for([&] { return storm.passes() > pass; });
+
+	fail("0");
+	return passed;
+}
+
+/*
+ * In system calls that copy to a page that is not there, each copy, and each allocation
+ * of the fault that is theirs, fails in its turn: nothing is copied, or all.
+ */
+inline bool fail_copies(Storm &, Dice &)
+{
+	static const std::string text(page_size(), 'x');
+	Arena arena(1);
+	File file("/dev/shm");
+	int nth = open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC);
+	bool refused = false, reached = true;
+
+	must(nth >= 0, "open of /proc/thread-self/fail-nth");
+	must(pwrite(file.fd(), text.data(), text.size(), 0) == static_cast<ssize_t>(text.size()),
+	     "write of a page");
+	*arena.page(0) = 1;
+	for (std::size_t i = 1; reached && i < arena.pages(); i++) {
+		std::string count = std::to_string(i);
+		char left[16] = {};
+
+		must(write(nth, count.data(), count.size()) > 0, "write of fail-nth");
+		ssize_t done = pread(file.fd(), arena.page(i), page_size(), 0);
+		bool failed = done < 0 && errno == EFAULT;
+
+		/* That copies as well: it fails if it is the next. */
+		reached = pread(nth, left, sizeof(left) - 1, 0) > 0 && !atoi(left);
+		[[maybe_unused]] ssize_t undone = write(nth, "0", 1);
+
+		expect(failed || done == static_cast<ssize_t>(page_size()), "read %zd bytes: %s",
+		       done, strerror(errno));
+		expect(std::string(arena.page(i), page_size()) ==
+			       (failed ? std::string(page_size(), '\0') : text),
+		       "a page was copied in part, where number %zu failed", i);
+		refused |= failed;
+	}
+	close(nth);
+	return refused;
+}
+
 } // namespace calls
 
 inline std::vector<Writer> writers()
@@ -723,6 +807,9 @@ inline std::vector<Writer> writers()
 		{"reap", 4, 25, plain, true, "", "", nothing, reap},
 		{"run_out_of_memory", 1, 25, plain, true, "oom_kill", "nomem", nothing,
 		 run_out_of_memory},
+		{"fail_allocations", 8, 25, plain, true, "", "nomem", needs_failures,
+		 fail_allocations},
+		{"fail_copies", 20, 25, plain, true, "", "nomem", needs_failures, fail_copies},
 	};
 }
 
