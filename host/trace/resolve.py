@@ -12,7 +12,13 @@ import collections
 import contextlib
 import os
 import struct
+import sys
 import gdb
+
+# The repository is where host/plugin/symbols.py is: leave no cache in it.
+sys.dont_write_bytecode = True
+
+from symbols import functions  # noqa: E402
 
 PATHS = ("locked", "lockless")
 
@@ -122,14 +128,6 @@ class Memory:
         return kind.field((address - start) % kind.size)
 
 
-def functions(path):
-    """A function that names the function an address is in."""
-    with open(path) as file:
-        symbols = sorted((int(line.split()[0], 16), line.split()[2]) for line in file)
-    starts = [start for start, _ in symbols]
-    return lambda pc: symbols[bisect.bisect_right(starts, pc) - 1][1]
-
-
 def storm(path):
     """What the guest counted: {kind: {name: count}}, and the kinds' names."""
     counts, names = {}, {}
@@ -171,7 +169,8 @@ def report(where):
     guest, names = storm(where + "/storm")
     function = functions(where + "/symbols")
     memory = Memory()
-    faults, stores, rows, wrong = {}, collections.Counter(), collections.Counter(), []
+    faults, stores, rows = (collections.Counter() for _ in range(3))
+    wrong = []
     with open(where + "/trace") as file:
         for line in file:
             word = line.split()

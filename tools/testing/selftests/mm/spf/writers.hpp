@@ -672,7 +672,11 @@ inline std::string knob(const char *what, const char *name)
 	return format("/sys/kernel/debug/%s/%s", what, name);
 }
 
-/* Of this process and its children, those allocations can be made to fail that must not sleep. */
+/*
+ * Of this process and its children, those allocations can be made to fail that must not
+ * sleep: of pages, and of nodes of xarrays. Without memory for others, such as what a
+ * signal tells, more would be lost than speculation.
+ */
 inline Needs needs_failures()
 {
 	std::vector<Needs> set;
@@ -686,6 +690,8 @@ inline Needs needs_failures()
 	}
 	for (const auto &[name, value] : {std::pair("min-order", "0"), {"ignore-gfp-highmem", "N"}})
 		set.push_back(need<Setting>(knob("fail_page_alloc", name), value));
+	set.push_back(need<Setting>(knob("failslab", "cache-filter"), "Y"));
+	set.push_back(need<Setting>("/sys/kernel/slab/radix_tree_node/failslab", "1"));
 	set.push_back(need<Setting>("/proc/self/make-it-fail", "1"));
 	return need<std::vector<Needs>>(set);
 }

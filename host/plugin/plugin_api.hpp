@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * The part of QEMU's TCG plugin interface (version 1, QEMU 4.2 to 8.x) that
- * the tracer uses. Debian packages QEMU without its plugin header; these
+ * the plugins use. Debian packages QEMU without its plugin header; these
  * declarations follow the published description of the interface.
  */
 #pragma once

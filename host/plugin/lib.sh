@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# For bash scripts that run a storm in an x86-64 guest under a plugin of QEMU; they have
+# scripts/lib.sh already.
+
+# shellcheck disable=SC2034
+emulator=(qemu-system-x86_64 -accel tcg,thread=multi -cpu max -smp 4 -m 512M
+	-nographic -nodefaults -net none -serial stdio -no-reboot)
+# It says little, and its entry code has no trampoline.
+# shellcheck disable=SC2034
+guest_words="console=ttyS0 quiet panic=-1 nopti"
+
+# needs tool...
+needs()
+{
+	local tool
+
+	for tool; do
+		command -v "$tool" >/dev/null ||
+			die "$tool is missing: install qemu-system-x86, gdb, g++, cpio and binutils."
+	done
+}
+
+# has_kernel BUILD: refuse a directory without what the plugin needs.
+has_kernel()
+{
+	local file
+
+	for file in "$1/arch/x86/boot/bzImage" "$1/vmlinux" "$1/.config"; do
+		[ -f "$file" ] || die "$file is not there; build the kernel first (scripts/build)."
+	done
+	! grep -q '^CONFIG_RANDOMIZE_BASE=y' "$1/.config" ||
+		die "$1/.config has CONFIG_RANDOMIZE_BASE; symbols are only found without it."
+}
+
+# compile PLUGIN STORM WORK: both, and the storm as the guest's only program.
+compile()
+{
+	local options=(-std=c++17 -O2 -Wall -Wextra -Werror -I "$top/host/plugin")
+
+	g++ "${options[@]}" -shared -fPIC -fvisibility=hidden -o "$3/plugin.so" "$1"
+	g++ "${options[@]}" -static -o "$3/init" "$2"
+	(cd "$3" && echo init | cpio --quiet -o -H newc >initramfs)
+}
+
+# sites BUILD DIR: the kernel's symbols, and the functions that the plugin must know, each
+# with its first address and that of the next symbol. A fault that enters a "lock" one is
+# not lockless.
+sites()
+{
+	nm -n "$1/vmlinux" >"$2/symbols"
+	awk '
+		role && $1 != start { print role, start, $1; role = "" }
+		$3 ~ /^asm_(exc|sysvec)_|^asm_(common|spurious)_interrupt$/ { role = "other" }
+		$3 == "entry_SYSCALL_64" { role = "call" }
+		$3 == "asm_exc_page_fault" { role = "fault" }
+		$3 == "__schedule" { role = "schedule" }
+		$3 == "__switch_to_asm" { role = "switch" }
+		$3 == "ret_from_fork_asm" { role = "task" }
+		$3 ~ /^lock_(vma_under_rcu|found_vma|mm_and_find_vma)$/ { role = "lock" }
+		role && $1 != start { start = $1 }
+		$3 == "__entry_text_start" { entry = $1 }
+		$3 == "__entry_text_end" { print "entry", entry, $1 }
+	' "$2/symbols" >"$2/sites"
+}
+
+# columns_of COLUMN...: kernels by label, LABEL=BUILD_DIR or LABEL=BUILD_DIR,off; without
+# one, the patched kernel switched off and on. Gives the labels, and by label the build
+# directory and what its command line says; and the columns.
+columns_of()
+{
+	local column label off
+
+	columns=("$@")
+	[ $# -gt 0 ] || columns=("off=$out/build/x86_64,off" "on=$out/build/x86_64")
+	declare -gA build=() words=()
+	labels=()
+	for column in "${columns[@]}"; do
+		[[ $column =~ ^([a-zA-Z0-9_-]+)=([^,]+)(,off)?$ ]] ||
+			die "$column is not LABEL=BUILD_DIR or LABEL=BUILD_DIR,off; a label is letters," \
+			    "digits, dashes and underscores."
+		label=${BASH_REMATCH[1]} off=${BASH_REMATCH[3]}
+		[ -z "${build[$label]:-}" ] ||
+			die "two kernels are called $label; give each its own label."
+		build[$label]=${BASH_REMATCH[2]}
+		words[$label]=${off:+speculative_page_fault=0}
+		labels+=("$label")
+		has_kernel "${build[$label]}"
+		[ -z "$off" ] ||
+			grep -q '^CONFIG_SPECULATIVE_PAGE_FAULT=y' "${build[$label]}/.config" ||
+			die "${build[$label]} has no CONFIG_SPECULATIVE_PAGE_FAULT to be switched off: leave" \
+			    "away \",off\"."
+	done
+}
