@@ -5,8 +5,6 @@
  * of its own, fault on pages of their own page tables in one anonymous VMA. When
  * all is over it stays alive, so that the objects can still be looked up.
  */
-#include <pthread.h>
-#include <sched.h>
 #include <thread>
 #include <vector>
 
@@ -17,39 +15,21 @@ using namespace guest;
 namespace {
 
 constexpr size_t share = 2 * table;
-constexpr unsigned int read = 1, write = 2, reuse = 3;
-constexpr const char *names[] = {"none", "read", "write", "reuse"};
 
 /* The first page of each table stays, so that the table does. */
-void reach(char *area, unsigned int kind)
+void reach_all(char *area, unsigned int kind)
 {
-	for (size_t at = 0; at < share; at += page) {
-		volatile char *byte = area + at;
-
-		if (!(at % table))
-			continue;
-		if (kind == read)
-			static_cast<void>(*byte);
-		else
-			*byte = 1;
-	}
+	for (size_t at = 0; at < share; at += page)
+		if (at % table)
+			reach(area + at, kinds::how(kind));
 }
 
 void prepare(char *area, unsigned int kind)
 {
 	for (size_t at = 0; at < share; at += table)
 		zap(area + at, page);
-	if (kind == reuse)
-		reach(area, write);
-}
-
-void pin(unsigned int cpu)
-{
-	cpu_set_t one;
-
-	CPU_ZERO(&one);
-	CPU_SET(cpu, &one);
-	require(!sched_setaffinity(0, sizeof(one), &one), "sched_setaffinity");
+	if (kind == kinds::reuse)
+		reach_all(area, kinds::write);
 }
 
 /*
@@ -59,40 +39,35 @@ void pin(unsigned int cpu)
  */
 void run(char *area, unsigned int threads, unsigned int kind)
 {
-	pthread_barrier_t barrier;
+	meeting all(threads + 1);
 	std::vector<std::thread> crew;
-	const auto meet = [&barrier] {
-		pthread_barrier_wait(&barrier);
-	};
 
-	require(!pthread_barrier_init(&barrier, nullptr, threads + 1), "pthread_barrier_init");
 	for (unsigned int t = 0; t < threads; t++)
-		crew.emplace_back([meet, t, kind, own = area + t * share] {
+		crew.emplace_back([&all, t, kind, own = area + t * share] {
 			pin(t);
 			prepare(own, kind);
-			reach(own, kind);
+			reach_all(own, kind);
 			prepare(own, kind);
-			meet();
-			meet();
-			meet();
-			reach(own, kind);
-			meet();
+			all.wait();
+			all.wait();
+			all.wait();
+			reach_all(own, kind);
+			all.wait();
 		});
-	meet();
-	if (kind == reuse)
+	all.wait();
+	if (kind == kinds::reuse)
 		child();
-	meet();
+	all.wait();
 	const counters before = vmstat();
 	counters moved;
 
 	mark(kind);
-	meet();
-	meet();
+	all.wait();
+	all.wait();
 	mark(marks::none);
 	for (auto &thread : crew)
 		thread.join();
-	pthread_barrier_destroy(&barrier);
-	std::cout << "STORM " << kind << ' ' << names[kind]
+	std::cout << "STORM " << kind << ' ' << kinds::names[kind]
 		  << " pages=" << threads * (share / page - share / table);
 	add_since(before, moved);
 	print(moved);
@@ -111,23 +86,13 @@ void storm()
 	require(!madvise(area, threads * share, MADV_NOHUGEPAGE), "madvise");
 	for (size_t at = 0; at < threads * share; at += table)
 		area[at] = 1;
-	for (unsigned int kind : {read, write, reuse})
+	for (unsigned int kind : {kinds::read, kinds::write, kinds::reuse})
 		run(area, threads, kind);
-	mark(marks::finish);
-	std::cout << "STORM READY" << std::endl;
 }
 
 } // namespace
 
 int main()
 {
-	try {
-		set_up();
-		storm();
-	} catch (const std::exception &error) {
-		std::cout << "STORM FAILED " << error.what() << std::endl;
-		return 1;
-	}
-	for (;;)
-		pause();
+	return run_and_stay(storm);
 }

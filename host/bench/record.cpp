@@ -11,8 +11,6 @@
 #include "tracker.hpp"
 #include "accesses.hpp"
 
-extern "C" unsigned int qemu_plugin_mem_size_shift(qemu_plugin_meminfo_t);
-
 namespace {
 
 struct access {

@@ -30,7 +30,6 @@ constexpr unsigned int rounds = 2, stretches = 32, cpus = 4;
 constexpr const char *file_path = "/pages", *idle = "idle";
 
 enum class memory { anonymous, private_file, shared_file, heap };
-enum class access { none, read, write };
 enum class protection { none, soft_dirty, fork, child };
 
 /*
@@ -42,9 +41,9 @@ struct workload {
 	const char *name;
 	memory of;
 	size_t tables, stride, filled;
-	access before;
+	touch before;
 	protection then;
-	access how;
+	touch how;
 	bool raced = false; /* two threads fault on each page, for one of them to be late */
 
 	size_t share() const { return tables * table; }
@@ -55,7 +54,7 @@ struct workload {
 constexpr size_t around = 16 * page; /* what a fault in a file maps besides, if it is there */
 
 using m = memory;
-using a = access;
+using a = touch;
 using p = protection;
 
 constexpr workload workloads[] = {
@@ -141,17 +140,7 @@ const call calls[] = {
 	 }},
 };
 
-void reach(char *at, access how)
-{
-	volatile char *byte = at;
-
-	if (how == access::read)
-		static_cast<void>(*byte);
-	else if (how == access::write)
-		*byte = 1;
-}
-
-void reach_all(const workload &w, char *area, access how)
+void reach_all(const workload &w, char *area, touch how)
 {
 	for (size_t at = 0; at < w.share(); at += w.stride)
 		if (w.no_tables() || at % table)
@@ -170,7 +159,7 @@ void grow(const workload &w)
 			at = static_cast<char *>(sbrk(page));
 		}
 		/* The break need not be where a page begins. */
-		reach(at + page - 1, access::write);
+		reach(at + page - 1, touch::write);
 	}
 }
 
@@ -178,7 +167,7 @@ void prepare(const workload &w, char *area)
 {
 	if (w.of == memory::heap || w.no_tables())
 		return;
-	if (w.before != access::write)
+	if (w.before != touch::write)
 		for (size_t at = 0; at < w.share(); at += table)
 			zap(area + at, w.stride);
 	reach_all(w, area, w.before);
@@ -225,21 +214,6 @@ void fault(const workload &w, char *area, unsigned int thread)
 		reach_all(w, area, w.how);
 }
 
-/* Threads that all have come as far as this. */
-class meeting {
-public:
-	explicit meeting(unsigned int threads)
-	{
-		require(!pthread_barrier_init(&barrier, nullptr, threads), "pthread_barrier_init");
-	}
-	meeting(const meeting &) = delete;
-	~meeting() { pthread_barrier_destroy(&barrier); }
-	void wait() { pthread_barrier_wait(&barrier); }
-
-private:
-	pthread_barrier_t barrier;
-};
-
 /* While it is there, faults are of that kind, and counters are looked at. */
 class marking {
 public:
@@ -261,17 +235,8 @@ private:
 	const counters before;
 };
 
-/* Threads stay where they are, for the TLBs that a copy flushes to be the same ones. */
-void pin(unsigned int cpu)
-{
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(cpu % cpus, &set);
-	require(!sched_setaffinity(0, sizeof(set), &set), "sched_setaffinity");
-}
-
 /*
+ * Threads stay where they are, for the TLBs that a copy flushes to be the same ones.
  * Between preparation and mark, everybody writes to his stack once more: it may have been
  * write-protected with everything else.
  */
@@ -290,7 +255,7 @@ void round(const workload &w, char *area, unsigned int threads, unsigned int kin
 
 	for (unsigned int t = 0; t < threads; t++)
 		crew.emplace_back([&all, &w, t, own = area + (w.raced ? 0 : t * w.share())] {
-			pin(t + 1);
+			pin((t + 1) % cpus);
 			prepare(w, own);
 			all.wait();
 			all.wait();
@@ -330,7 +295,7 @@ char *area_for(const workload &w, size_t size)
 		close(file);
 	}
 	for (size_t at = 0; at < size; at += w.no_tables() ? size : table)
-		reach(area + at, w.of == memory::anonymous ? access::write : w.how);
+		reach(area + at, w.of == memory::anonymous ? touch::write : w.how);
 	return area;
 }
 

@@ -14,6 +14,8 @@
 #include <stdexcept>
 #include <string>
 
+#include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
@@ -128,11 +130,77 @@ private:
 	pid_t pid;
 };
 
+/* Threads that all have come as far as this. */
+class meeting {
+public:
+	explicit meeting(unsigned int threads)
+	{
+		require(!pthread_barrier_init(&barrier, nullptr, threads), "pthread_barrier_init");
+	}
+	meeting(const meeting &) = delete;
+	~meeting() { pthread_barrier_destroy(&barrier); }
+	void wait() { pthread_barrier_wait(&barrier); }
+
+private:
+	pthread_barrier_t barrier;
+};
+
+inline void pin(unsigned int cpu)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	require(!sched_setaffinity(0, sizeof(set), &set), "sched_setaffinity");
+}
+
+enum class touch { none, read, write };
+
+inline void reach(char *at, touch how)
+{
+	volatile char *byte = at;
+
+	if (how == touch::read)
+		static_cast<void>(*byte);
+	else if (how == touch::write)
+		*byte = 1;
+}
+
+/* Faults on anonymous memory of which the page tables are there, as the marks know them. */
+namespace kinds {
+constexpr unsigned int read = 1, write = 2, reuse = 3;
+constexpr const char *names[] = {"none", "read", "write", "reuse"};
+
+inline touch how(unsigned int kind)
+{
+	return kind == read ? touch::read : touch::write;
+}
+} // namespace kinds
+
 inline void set_up()
 {
 	require(!mkdir("/proc", 0755) || errno == EEXIST, "mkdir /proc");
 	require(!mount("proc", "/proc", "proc", 0, nullptr), "mount /proc");
 	map_anonymous(reinterpret_cast<void *>(marks::base), marks::size, MAP_FIXED_NOREPLACE);
+}
+
+/*
+ * What main() does where the guest is to stay alive when the storm is over, so that
+ * objects in its memory can still be looked up.
+ */
+inline int run_and_stay(void (*storm)())
+{
+	try {
+		set_up();
+		storm();
+		mark(marks::finish);
+		std::cout << "STORM READY" << std::endl;
+	} catch (const std::exception &error) {
+		std::cout << "STORM FAILED " << error.what() << std::endl;
+		return 1;
+	}
+	for (;;)
+		pause();
 }
 
 } // namespace guest

@@ -33,6 +33,49 @@ has_kernel()
 		die "$1/.config has CONFIG_RANDOMIZE_BASE; symbols are only found without it."
 }
 
+# has_debug_info BUILD: refuse a kernel of which fields cannot be named.
+has_debug_info()
+{
+	grep -q '^CONFIG_DEBUG_INFO=y' "$1/.config" ||
+		die "$1/.config has no CONFIG_DEBUG_INFO; fields can only be named with it."
+}
+
+# start_guest DIR WORK BUILD WORDS ARGUMENT...: boot the kernel with the storm and the plugin
+# of WORK, and wait until the storm is over; leave what it said in DIR/storm. The guest
+# stays alive, as "pid", for gdb to read its memory at DIR/gdb; stop_guest ends it.
+start_guest()
+{
+	local dir=$1 work=$2 build=$3 words=$4 line=
+
+	shift 4
+	rm -f "$dir"/{trace,gdb,console}
+	coproc guest { exec timeout 1200 "${emulator[@]}" "$@" \
+		-chardev socket,id=gdb,path="$dir/gdb",server=on,wait=off -gdb chardev:gdb \
+		-kernel "$build/arch/x86/boot/bzImage" -initrd "$work/initramfs" \
+		-append "$guest_words $words" \
+		-plugin "$work/plugin.so,sites=$dir/sites,out=$dir/trace" 2>&1; }
+	pid=$guest_PID
+	exec {console}<&"${guest[0]}"
+	: >"$dir/storm"
+	while [[ $line != "STORM READY" ]]; do
+		IFS= read -r line <&"$console" ||
+			die "the guest ended before its storm was over; $dir/console has what it said."
+		line=${line%$'\r'}
+		printf '%s\n' "$line" >>"$dir/console"
+		# The firmware's last words may be in front of it.
+		[[ $line != *STORM* ]] || printf 'STORM%s\n' "${line##*STORM}" >>"$dir/storm"
+	done
+}
+
+stop_guest()
+{
+	[ -n "${pid:-}" ] || return 0
+	kill "$pid" 2>/dev/null || true
+	wait "$pid" 2>/dev/null || true
+	pid=
+	exec {console}<&-
+}
+
 # compile PLUGIN STORM WORK: both, and the storm as the guest's only program.
 compile()
 {

@@ -27,6 +27,7 @@ using qemu_plugin_mem_cb = void (*)(unsigned int vcpu, qemu_plugin_meminfo_t, ui
 				    void *data);
 
 bool qemu_plugin_mem_is_store(qemu_plugin_meminfo_t);
+unsigned int qemu_plugin_mem_size_shift(qemu_plugin_meminfo_t);
 int qemu_plugin_n_max_vcpus();
 void qemu_plugin_register_vcpu_tb_trans_cb(qemu_plugin_id_t, qemu_plugin_tb_cb);
 size_t qemu_plugin_tb_n_insns(const qemu_plugin_tb *);

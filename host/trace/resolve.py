@@ -11,13 +11,13 @@ import bisect
 import collections
 import contextlib
 import os
-import struct
 import sys
 import gdb
 
-# The repository is where host/plugin/symbols.py is: leave no cache in it.
+# The repository is where host/plugin/objects.py is: leave no cache in it.
 sys.dont_write_bytecode = True
 
+from objects import Memory, value  # noqa: E402
 from symbols import functions  # noqa: E402
 
 PATHS = ("locked", "lockless")
@@ -33,10 +33,6 @@ EXEMPT = {"mm_struct.rss_stat": 4 / 32, "mm_struct.context.tlb_gen": 1 / 1000,
 
 # Faults may fall back, on a page table's lock that is taken for example.
 FELL_BACK_MAX = 0.01
-
-
-def value(expression):
-    return int(gdb.parse_and_eval(expression))
 
 
 def fields(kind, base=0, prefix=""):
@@ -73,59 +69,25 @@ class Structure:
         return f"{self.name}.{'|'.join(self.fields[start])}"
 
 
-class Memory:
-    """What a page of the guest holds."""
+class Kinds:
+    """Which addresses belong to the structures of concern."""
 
     def __init__(self):
+        self.memory = Memory()
         self.mm = Structure("mm_struct", "'kernel/fork.c'::mm_cachep")
         self.vma = Structure("vm_area_struct", "'mm/vma_init.c'::vm_area_cachep")
-        self.direct = value("page_offset_base")
-        self.vmemmap = value("vmemmap_base")
-        self.page = gdb.lookup_type("struct page")
-        self.at = {field: value(f"(unsigned long)&((struct page *)0)->{field}")
-                   for field in ("compound_info", "page_type")}
-        self.slab_cache = value("(unsigned long)&((struct slab *)0)->slab_cache")
-        self.slab_type = value("PGTY_slab")
-        self.pages = value("max_pfn")
         self.init_mm = value("(unsigned long)&init_mm")
-        self.known = {}
-
-    def read(self, address, form):
-        data = gdb.selected_inferior().read_memory(address, struct.calcsize(form))
-        return struct.unpack(form, bytes(data))[0]
-
-    def slab(self, frame):
-        """(structure, address of its first object) of a page frame."""
-        page = self.vmemmap + frame * self.page.sizeof
-        head = self.read(page + self.at["compound_info"], "<Q")
-        if head & 1:
-            # The head's address, or a mask that gives it (of hugetlb's vmemmap): no
-            # struct page is as high as that.
-            within = head < self.vmemmap + self.pages * self.page.sizeof
-            page = head - 1 if within else page & head
-        if self.read(page + self.at["page_type"], "<I") >> 24 != self.slab_type:
-            return None
-        cache = self.read(page + self.slab_cache, "<Q")
-        start = self.direct + (page - self.vmemmap) // self.page.sizeof * 4096
-        for kind in (self.mm, self.vma):
-            if cache == kind.cache:
-                return kind, start
-        return None
 
     def resolve(self, address):
         """structure.field, or None for memory of no concern."""
         offset = address - self.init_mm
         if 0 <= offset < gdb.lookup_type("struct mm_struct").sizeof:
             return self.mm.field(offset)
-        frame = (address - self.direct) >> 12
-        if not 0 <= frame < self.pages:
-            return None
-        if frame not in self.known:
-            self.known[frame] = self.slab(frame)
-        if not self.known[frame]:
-            return None
-        kind, start = self.known[frame]
-        return kind.field((address - start) % kind.size)
+        cache, start = self.memory.slab(address) or (None, None)
+        for kind in (self.mm, self.vma):
+            if cache == kind.cache:
+                return kind.field((address - start) % kind.size)
+        return None
 
 
 def storm(path):
@@ -168,7 +130,7 @@ def report(where):
     """Print the table and the verdict; true if it is good."""
     guest, names = storm(where + "/storm")
     function = functions(where + "/symbols")
-    memory = Memory()
+    kinds = Kinds()
     faults, stores, rows = (collections.Counter() for _ in range(3))
     wrong = []
     with open(where + "/trace") as file:
@@ -176,7 +138,7 @@ def report(where):
             word = line.split()
             if word[0] == "store":
                 kind, path, count = int(word[1]), 1 - int(word[2]), int(word[5])
-                field = memory.resolve(int(word[4], 16))
+                field = kinds.resolve(int(word[4], 16))
                 stores[kind] += count
                 if field:
                     rows[kind, path, field, function(int(word[3], 16))] += count

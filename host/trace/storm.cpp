@@ -16,22 +16,14 @@ namespace {
 
 constexpr unsigned int threads = 4, tables = 8, rounds = 2;
 constexpr size_t share = tables * table;
-constexpr unsigned int read = 1, write = 2, reuse = 3;
-constexpr const char *names[] = {"none", "read", "write", "reuse"};
 
 void refault(char *area, unsigned int kind)
 {
 	for (size_t at = 0; at < share; at += table) {
-		if (kind != reuse)
+		if (kind != kinds::reuse)
 			zap(area + at, page);
-		for (size_t p = at + page; p < at + table; p += page) {
-			volatile char *byte = area + p;
-
-			if (kind == read)
-				static_cast<void>(*byte);
-			else
-				*byte = 1;
-		}
+		for (size_t p = at + page; p < at + table; p += page)
+			reach(area + p, kinds::how(kind));
 	}
 }
 
@@ -40,7 +32,7 @@ void round(char *area, unsigned int kind)
 	std::vector<std::thread> crew;
 
 	/* Leaves every page write-protected and unshared. */
-	if (kind == reuse)
+	if (kind == kinds::reuse)
 		child();
 	for (unsigned int t = 0; t < threads; t++)
 		crew.emplace_back(refault, area + t * share, kind);
@@ -56,7 +48,7 @@ void storm()
 	for (size_t at = 0; at < threads * share; at += table)
 		area[at] = 1;
 
-	for (unsigned int kind : {read, write, reuse}) {
+	for (unsigned int kind : {kinds::read, kinds::write, kinds::reuse}) {
 		/* Unmarked first: whatever is done once only is done here. */
 		round(area, kind);
 		const counters before = vmstat();
@@ -67,26 +59,16 @@ void storm()
 			round(area, kind);
 		mark(marks::none);
 
-		std::cout << "STORM " << kind << ' ' << names[kind]
+		std::cout << "STORM " << kind << ' ' << kinds::names[kind]
 			  << " pages=" << rounds * threads * tables * (table / page - 1);
 		add_since(before, moved);
 		print(moved);
 	}
-	mark(marks::finish);
-	std::cout << "STORM READY" << std::endl;
 }
 
 } // namespace
 
 int main()
 {
-	try {
-		set_up();
-		storm();
-	} catch (const std::exception &error) {
-		std::cout << "STORM FAILED " << error.what() << std::endl;
-		return 1;
-	}
-	for (;;)
-		pause();
+	return run_and_stay(storm);
 }
