@@ -25,8 +25,8 @@ DEFINE_STATIC_KEY_TRUE(speculative_page_fault_key);
 
 /*
  * Memory that has nothing special about it: anonymous, or pages of a file that
- * can be looked up without sleeping. Said of the VMA itself this is a hint, said
- * of a validated copy it is a fact.
+ * can be looked up without sleeping. A hint, until the sequence that was read
+ * before is found unchanged.
  */
 static bool vma_can_speculate(const struct vm_area_struct *vma,
 			      unsigned int flags)
@@ -46,17 +46,121 @@ static bool vma_can_speculate(const struct vm_area_struct *vma,
 	 * without any is /dev/zero: handlers take the memory for anonymous and
 	 * look at the file nevertheless.
 	 */
-	return ops ? ops->map_pages == filemap_map_pages : !vma->vm_file;
+	if (!ops)
+		return !vma->vm_file;
+	if ((flags & FAULT_FLAG_WRITE) && !spf_may_allocate(ops))
+		return false;
+	return ops->map_pages == filemap_map_pages;
 }
 
 /*
- * Copy what handlers of speculative faults read. The fields may change while
- * they are copied, which the caller finds out by the sequence.
+ * Read the sequence of a VMA, and see whether a fault may go on without a lock.
+ * What is read of the VMA from here on is as good as the copy: snapshot_vma()
+ * reads the sequence again.
  *
- * The rest stays uninitialised.
+ * Acquire vm_lock_seq: a writer's sequence is seen with the mm_lock_seq that it
+ * was taken from, else a locked VMA looks unlocked. Pairs with smp_wmb() after
+ * the store in mm_lock_seqcount_begin(), and with the release in
+ * __vma_start_write(). Acquire mm_lock_seq: what was changed before the writer
+ * unlocked is seen, that the VMA was detached included. Pairs with smp_wmb()
+ * before the stores in mm_lock_seqcount_end() and, if it is the next section
+ * that is seen, mm_lock_seqcount_begin(): all that is detached is detached before
+ * mmap_lock is dropped or downgraded.
+ *
+ * A sequence is odd while it is in use; even ones and the initial UINT_MAX
+ * belong to a VMA that is not finished.
+ *
+ * Returns NR_SPF_ABORTS, or why not.
  */
-static void snapshot_vma(struct vm_area_struct *to,
-			 const struct vm_area_struct *vma, struct mm_struct *mm)
+static __always_inline enum spf_abort
+vma_speculate_begin(const struct vm_area_struct *vma, const struct mm_struct *mm,
+		    unsigned int flags, unsigned int *seqp)
+{
+	unsigned int seq, mm_seq;
+
+	/* The first of the two, see above. */
+	seq = smp_load_acquire(&vma->vm_lock_seq);
+	*seqp = seq;
+	/* First, so that those who always hear no hear it soon. */
+	if (!data_race(vma_can_speculate(vma, flags)))
+		return SPF_ABORT_VMA_NOTSUP;
+
+	/* The second of the two, see above. */
+	mm_seq = smp_load_acquire(&mm->mm_lock_seq.sequence);
+	if (unlikely(seq == mm_seq || !(seq & 1) || seq == UINT_MAX ||
+		     !vma_is_attached(vma)))
+		return SPF_ABORT_VMA_CHANGED;
+
+	/* An anon_vma is not ours to link. Once it is there it stays. */
+	if ((flags & FAULT_FLAG_WRITE) && unlikely(!READ_ONCE(vma->anon_vma)))
+		return SPF_ABORT_VMA_NOANON;
+
+	return NR_SPF_ABORTS;
+}
+
+/*
+ * Find the page table or the huge page of an address.
+ *
+ * Page tables may be freed and huge pages appear while we look. So each entry
+ * is read once, and what it says is checked before it is followed. Nothing is
+ * allocated, and a bad entry is left to those who hold a lock. Levels that are
+ * folded at build time are looked up in the copies.
+ *
+ * Returns NR_SPF_ABORTS with the pmd entry and its value, or why there is none.
+ */
+static __always_inline enum spf_abort spf_walk(struct mm_struct *mm,
+					       unsigned long address,
+					       pmd_t **pmdpp, pmd_t *pmdvalp)
+{
+	pgd_t *pgdp, pgd;
+	p4d_t *p4dp, p4d;
+	pud_t *pudp, pud;
+	pmd_t *pmdp, pmd;
+
+	pgdp = pgd_offset(mm, address);
+	pgd = pgdp_get(pgdp);
+	if (pgd_none(pgd) || unlikely(pgd_leaf(pgd) || pgd_bad(pgd)))
+		return SPF_ABORT_PMD_NONE;
+
+	p4dp = p4d_offset_lockless(pgdp, pgd, address);
+	p4d = p4dp_get(p4dp);
+	if (p4d_none(p4d) || unlikely(p4d_leaf(p4d) || p4d_bad(p4d)))
+		return SPF_ABORT_PMD_NONE;
+
+	pudp = pud_offset_lockless(p4dp, p4d, address);
+	pud = pudp_get(pudp);
+	if (pud_none(pud))
+		return SPF_ABORT_PMD_NONE;
+	if (unlikely(!pud_present(pud) || pud_leaf(pud) || pud_bad(pud)))
+		return SPF_ABORT_PMD_HUGE;
+
+	pmdp = pmd_offset_lockless(pudp, pud, address);
+	pmd = pmdp_get_lockless(pmdp);
+	if (pmd_none(pmd))
+		return SPF_ABORT_PMD_NONE;
+	if (unlikely(!pmd_present(pmd)))
+		return SPF_ABORT_PMD_HUGE;
+	if (pmd_trans_huge(pmd)) {
+		/* NUMA hinting: most of what follows it sleeps. */
+		if (pmd_protnone(pmd))
+			return SPF_ABORT_PMD_HUGE;
+	} else if (unlikely(pmd_leaf(pmd) || pmd_bad(pmd))) {
+		return SPF_ABORT_PMD_HUGE;
+	}
+
+	*pmdpp = pmdp;
+	*pmdvalp = pmd;
+	return NR_SPF_ABORTS;
+}
+
+/*
+ * Copy what handlers of speculative faults read, the rest stays uninitialised.
+ * The fields may change while they are copied. Returns false if they may have, or
+ * if somebody else has got the address.
+ */
+static bool snapshot_vma(struct vm_area_struct *to,
+			 const struct vm_area_struct *vma, struct mm_struct *mm,
+			 unsigned long address, unsigned int seq)
 {
 	to->vm_mm = mm;
 #ifdef CONFIG_NUMA_BALANCING
@@ -77,149 +181,14 @@ static void snapshot_vma(struct vm_area_struct *to,
 #ifdef CONFIG_NUMA
 	to->vm_policy = data_race(vma->vm_policy);
 #endif
-}
-
-/**
- * vma_speculate_begin() - Start a speculative page fault
- * @spf: The state of the fault, uninitialised
- * @mm: The mm of the current task
- * @address: The faulting address
- * @flags: FAULT_FLAG_xxx flags
- *
- * Looks up the VMA and copies it. Kernel threads are refused: they may use an
- * mm without being counted in mm_users, see vma_free_deferred().
- *
- * Context: Process context, any locks. Enters an RCU section, which only
- * vma_speculate_fault() leaves.
- * Return: The copy of the VMA, to see whether it permits the access. NULL if
- * the fault is aborted. vma_speculate_fault() must be called in either case.
- */
-struct vm_area_struct *vma_speculate_begin(struct vma_speculation *spf,
-					   struct mm_struct *mm,
-					   unsigned long address,
-					   unsigned int flags)
-{
-	MA_STATE(mas, &mm->mm_mt, address, address);
-	struct vm_area_struct *vma;
-	unsigned int seq, mm_seq;
-	enum spf_abort reason;
-
-	count_spf_event(SPF_ATTEMPT);
-	rcu_read_lock();
-
-	spf->live = NULL;
-	spf->mm = mm;
-	spf->address = address;
-	spf->validated = false;
-	spf->numa.pages = 0;
-
-	reason = SPF_ABORT_KTHREAD;
-	if (unlikely(current->flags & PF_KTHREAD))
-		goto abort;
-
-	/* Flushes may have to wait for other CPUs, on arm64 and powerpc. */
-	reason = SPF_ABORT_ERROR;
-	if (!(flags & FAULT_FLAG_USER) && unlikely(irqs_disabled()))
-		goto abort;
-
-	vma = mas_walk(&mas);
-	spf->live = vma;
-	reason = SPF_ABORT_VMA_NONE;
-	if (unlikely(!vma))
-		goto abort;
-
 	/*
-	 * Acquire vm_lock_seq: a writer's sequence is seen with the mm_lock_seq
-	 * that it was taken from, else a locked VMA looks unlocked. Pairs with
-	 * smp_wmb() after the store in mm_lock_seqcount_begin(), and with the
-	 * release in __vma_start_write(). Acquire mm_lock_seq: what was changed
-	 * before the writer unlocked is seen, that the VMA was detached included.
-	 * Pairs with smp_wmb() before the stores in mm_lock_seqcount_end() and, if
-	 * it is the next section that is seen, mm_lock_seqcount_begin(): all that
-	 * is detached is detached before mmap_lock is dropped or downgraded.
-	 *
-	 * A sequence is odd while it is in use; even ones and the initial
-	 * UINT_MAX belong to a VMA that is not finished.
-	 */
-	seq = smp_load_acquire(&vma->vm_lock_seq);
-	/* The second of the two, see above. */
-	mm_seq = smp_load_acquire(&mm->mm_lock_seq.sequence);
-	spf->seq = seq;
-	reason = SPF_ABORT_VMA_CHANGED;
-	if (unlikely(seq == mm_seq || !(seq & 1) || seq == UINT_MAX ||
-		     !vma_is_attached(vma)))
-		goto abort;
-
-	reason = SPF_ABORT_VMA_NOTSUP;
-	if (!data_race(vma_can_speculate(vma, flags)))
-		goto abort;
-
-	snapshot_vma(&spf->vma, vma, mm);
-	/*
-	 * Order the copy before the sequence is read again. Pairs with the
-	 * barrier after the store of vm_lock_seq in __vma_start_write().
+	 * Order the copy, and what else was read of the VMA, before the sequence
+	 * is read again. Pairs with the barrier after the store of vm_lock_seq in
+	 * __vma_start_write().
 	 */
 	smp_rmb();
-	reason = SPF_ABORT_VMA_CHANGED;
-	if (unlikely(READ_ONCE(vma->vm_lock_seq) != seq ||
-		     address < spf->vma.vm_start || address >= spf->vma.vm_end))
-		goto abort;
-
-	reason = SPF_ABORT_VMA_NOTSUP;
-	if (unlikely(!vma_can_speculate(&spf->vma, flags)))
-		goto abort;
-
-	/* An anon_vma is not ours to link. */
-	reason = SPF_ABORT_VMA_NOANON;
-	if ((flags & FAULT_FLAG_WRITE) && unlikely(!spf->vma.anon_vma))
-		goto abort;
-
-	/* What it is, unless the caller finds the access permitted. */
-	spf->reason = SPF_ABORT_VMA_ACCESS;
-	spf_delay(SPF_DELAY_SNAPSHOT);
-	return &spf->vma;
-
-abort:
-	vma_speculate_abort(spf, reason);
-	return NULL;
-}
-
-/**
- * vma_speculate_abort() - Give up a speculative page fault
- * @spf: The state of the fault
- * @reason: Why
- *
- * The fault must be about to end with VM_FAULT_RETRY.
- *
- * Context: Between vma_speculate_begin() and the end of vma_speculate_fault().
- */
-void vma_speculate_abort(struct vma_speculation *spf, enum spf_abort reason)
-{
-	spf->validated = false;
-	spf->reason = reason;
-}
-
-/**
- * spf_finish() - What the handlers' result comes to
- * @vma: The copy of the VMA
- * @ret: What the handlers returned
- *
- * To fail is left to the fault with the lock: what made this one fail may be
- * over, and was not validated. Nor is a fault resolved that nobody validated.
- *
- * Context: Within vma_speculate_fault(), before the fault is accounted.
- * Return: @ret if the fault is resolved, else VM_FAULT_RETRY.
- */
-vm_fault_t spf_finish(struct vm_area_struct *vma, vm_fault_t ret)
-{
-	struct vma_speculation *spf;
-
-	spf = container_of(vma, struct vma_speculation, vma);
-	if (ret & VM_FAULT_OOM)
-		vma_speculate_abort(spf, SPF_ABORT_NOMEM);
-	if ((ret & VM_FAULT_ERROR) || !spf->validated)
-		return VM_FAULT_RETRY;
-	return ret;
+	return likely(READ_ONCE(vma->vm_lock_seq) == seq &&
+		      address >= to->vm_start && address < to->vm_end);
 }
 
 /**
@@ -244,16 +213,32 @@ void spf_stop_copying(struct mm_struct *mm)
 	synchronize_rcu();
 }
 
-/* Of all the events only that of the reason is looked at. */
-static void trace_abort(const struct vma_speculation *spf, unsigned int flags,
-			struct pt_regs *regs)
+/* Is any of the tracepoints in use? There is no cheap way to ask them all. */
+static DEFINE_STATIC_KEY_FALSE(spf_abort_traced);
+
+int spf_abort_reg(void)
+{
+	static_branch_inc(&spf_abort_traced);
+	return 0;
+}
+
+void spf_abort_unreg(void)
+{
+	static_branch_dec(&spf_abort_traced);
+}
+
+static noinline void trace_abort(enum spf_abort reason,
+				 const struct spf_fault *fault,
+				 const struct vm_area_struct *live,
+				 unsigned int seq,
+				 const struct vma_speculation *spf)
 {
 #define SPF_ABORT_TRACE(id, name)					\
 	case SPF_ABORT_##id:						\
-		trace_spf_##name(spf, flags, regs);			\
+		trace_spf_##name(fault, live, seq, spf);		\
 		break;
 
-	switch (spf->reason) {
+	switch (reason) {
 	SPF_ABORTS(SPF_ABORT_TRACE)
 	default:
 		break;
@@ -261,48 +246,104 @@ static void trace_abort(const struct vma_speculation *spf, unsigned int flags,
 #undef SPF_ABORT_TRACE
 }
 
+/* The only place where it is counted and traced that a fault is aborted. */
+static __always_inline void count_abort(enum spf_abort reason,
+					const struct spf_fault *fault,
+					const struct vm_area_struct *live,
+					unsigned int seq,
+					const struct vma_speculation *spf)
+{
+	count_spf_event(SPF_ABORT_FIRST + reason);
+	if (static_branch_unlikely(&spf_abort_traced))
+		trace_abort(reason, fault, live, seq, spf);
+}
+
 /**
- * vma_speculate_fault() - Handle a page fault without a lock
- * @spf: The state of the fault, from vma_speculate_begin()
- * @permitted: Whether there is a copy of the VMA, and it permits the access
- * @flags: FAULT_FLAG_xxx flags, as given to vma_speculate_begin()
- * @regs: The registers of the fault, for who counts and traces it
+ * __vma_speculate_fault() - Handle a page fault without a lock
+ * @fault: The fault
  * @vmap: Where to return the VMA to go on with if the fault is aborted: as
  *	lock_vma_under_rcu() returns it, but not looked up again. NULL if the
  *	VMA is not to be locked
  *
- * The only place where the end of a fault is counted and traced.
+ * What cannot succeed is refused before anything is copied. Kernel threads are:
+ * they may use an mm without being counted in mm_users, see vma_free_deferred().
  *
- * Context: After vma_speculate_begin(), whose RCU section it leaves.
+ * Context: Process context, any locks.
  * Return: true if the fault is resolved. false if it was aborted, and is to be
  * handled with a lock.
  */
-bool vma_speculate_fault(struct vma_speculation *spf, bool permitted,
-			 unsigned int flags, struct pt_regs *regs,
-			 struct vm_area_struct **vmap)
+bool __vma_speculate_fault(const struct spf_fault *fault,
+			   struct vm_area_struct **vmap)
 {
-	vm_fault_t fault = VM_FAULT_RETRY;
+	MA_STATE(mas, &current->mm->mm_mt, fault->address, fault->address);
+	struct vma_speculation spf __uninitialized;
+	struct mm_struct *mm = current->mm;
+	struct vm_area_struct *vma = NULL;
+	enum spf_abort reason;
+	unsigned int seq = 0;
+	vm_fault_t ret;
 
-	if (likely(permitted)) {
-		spf->reason = SPF_ABORT_ERROR;
-		fault = handle_mm_fault(&spf->vma, spf->address,
-					flags | FAULT_FLAG_SPECULATIVE, regs);
+	count_spf_event(SPF_ATTEMPT);
+	rcu_read_lock();
+
+	if (!(fault->flags & FAULT_FLAG_USER)) {
+		reason = SPF_ABORT_KTHREAD;
+		if (unlikely(current->flags & PF_KTHREAD))
+			goto abort;
+
+		/* Flushes may have to wait for other CPUs, on arm64 and powerpc. */
+		reason = SPF_ABORT_ERROR;
+		if (unlikely(irqs_disabled()))
+			goto abort;
 	}
 
-	if (likely(!(fault & VM_FAULT_RETRY))) {
-		rcu_read_unlock();
-		count_spf_event(SPF_SUCCESS);
-		perf_sw_event(PERF_COUNT_SW_SPF, 1, regs, spf->address);
-		if (spf->numa.pages)
-			task_numa_fault(spf->numa.last_cpupid, spf->numa.nid,
-					spf->numa.pages, spf->numa.flags);
-		return true;
+	vma = mas_walk(&mas);
+	reason = SPF_ABORT_VMA_NONE;
+	if (unlikely(!vma))
+		goto abort;
+
+	reason = vma_speculate_begin(vma, mm, fault->flags, &seq);
+	if (reason != NR_SPF_ABORTS)
+		goto abort;
+
+	reason = spf_walk(mm, fault->address, &spf.pmdp, &spf.pmd);
+	if (reason != NR_SPF_ABORTS)
+		goto abort;
+
+	reason = SPF_ABORT_VMA_CHANGED;
+	if (!snapshot_vma(&spf.vma, vma, mm, fault->address, seq))
+		goto abort;
+	spf_delay(SPF_DELAY_SNAPSHOT);
+
+	reason = SPF_ABORT_VMA_ACCESS;
+	if (unlikely(arch_access_error(&spf.vma, fault->flags,
+				       fault->error_code)))
+		goto abort;
+
+	spf.live = vma;
+	spf.seq = seq;
+	spf.numa.pages = 0;
+	spf.reason = SPF_ABORT_ERROR;
+	ret = handle_mm_fault(&spf.vma, fault->address,
+			      fault->flags | FAULT_FLAG_SPECULATIVE, fault->regs);
+	if (unlikely(ret & VM_FAULT_RETRY)) {
+		count_abort(spf.reason, fault, vma, seq, &spf);
+		goto lock;
 	}
 
-	count_spf_event(SPF_ABORT_FIRST + spf->reason);
-	trace_abort(spf, flags, regs);
+	rcu_read_unlock();
+	count_spf_event(SPF_SUCCESS);
+	perf_sw_event(PERF_COUNT_SW_SPF, 1, fault->regs, fault->address);
+	if (spf.numa.pages)
+		task_numa_fault(spf.numa.last_cpupid, spf.numa.nid,
+				spf.numa.pages, spf.numa.flags);
+	return true;
+
+abort:
+	count_abort(reason, fault, vma, seq, NULL);
+lock:
 	if (vmap)
-		*vmap = lock_found_vma(spf->mm, spf->address, spf->live);
+		*vmap = lock_found_vma(mm, fault->address, vma);
 	else
 		rcu_read_unlock();
 	return false;

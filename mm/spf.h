@@ -38,24 +38,30 @@ void spf_delay(enum spf_delay point);
 static inline void spf_delay(enum spf_delay point) {}
 #endif
 
-vm_fault_t spf_walk(struct vm_fault *vmf);
 bool spf_pte_map_lock(struct vm_fault *vmf, unsigned long addr);
 bool spf_pte_spinlock(struct vm_fault *vmf);
-void vma_speculate_abort(struct vma_speculation *spf, enum spf_abort reason);
 bool spf_ptl_validate(struct vm_fault *vmf, spinlock_t *ptl);
 bool spf_vma_unchanged(const struct vm_fault *vmf);
-bool spf_may_allocate(const struct vm_area_struct *vma);
 struct folio *filemap_lock_cached_folio(struct vm_fault *vmf);
 vm_fault_t spf_nothing_mapped(struct vm_fault *vmf);
 vm_fault_t spf_lock_swapcache(struct vm_fault *vmf, struct folio *folio);
 bool spf_may_copy(struct vm_fault *vmf);
-vm_fault_t spf_finish(struct vm_area_struct *vma, vm_fault_t ret);
 
 #ifdef CONFIG_SPECULATIVE_PAGE_FAULT
 void spf_stop_copying(struct mm_struct *mm);
 #else
 static inline void spf_stop_copying(struct mm_struct *mm) {}
 #endif
+
+/* ->get_policy() would be called, for a file that nobody keeps open for us. */
+static inline bool spf_may_allocate(const struct vm_operations_struct *ops)
+{
+#ifdef CONFIG_NUMA
+	return !ops || !ops->get_policy;
+#else
+	return true;
+#endif
+}
 
 /* How to allocate the folio of a fault on anonymous memory. */
 static inline gfp_t vmf_anon_gfp(const struct vm_fault *vmf)
@@ -72,7 +78,7 @@ static inline struct vma_speculation *vmf_speculation(const struct vm_fault *vmf
 static inline vm_fault_t spf_abort(const struct vm_fault *vmf,
 				   enum spf_abort reason)
 {
-	vma_speculate_abort(vmf_speculation(vmf), reason);
+	vmf_speculation(vmf)->reason = reason;
 	return VM_FAULT_RETRY;
 }
 
@@ -92,12 +98,37 @@ static inline void spf_numa_fault(struct vm_fault *vmf, int last_cpupid,
 }
 
 /*
- * The pmd entry to find the page table by. A speculative fault sticks to the
- * one it has read: to read it again would be to trust what was not checked.
+ * What the handlers' result comes to. To fail is left to the fault with the lock:
+ * what made this one fail may be over, and was not validated. Nor is a fault
+ * resolved that nobody validated.
  */
-static inline pmd_t *vmf_pmd(const struct vm_fault *vmf)
+static inline vm_fault_t spf_finish(struct vm_area_struct *vma, vm_fault_t ret)
 {
-	return vmf_speculative(vmf) ? &vmf_speculation(vmf)->pmd : vmf->pmd;
+	struct vma_speculation *spf;
+
+	spf = container_of(vma, struct vma_speculation, vma);
+	if (likely(spf->reason == NR_SPF_ABORTS &&
+		   !(ret & (VM_FAULT_ERROR | VM_FAULT_RETRY))))
+		return ret;
+	if (ret & VM_FAULT_OOM)
+		spf->reason = SPF_ABORT_NOMEM;
+	else if (spf->reason == NR_SPF_ABORTS)
+		spf->reason = SPF_ABORT_ERROR;
+	return VM_FAULT_RETRY;
+}
+
+/*
+ * pte_offset_map() of a speculative fault. Cannot fail: the walk has looked at the
+ * entry. We stick to the value that it read, to read it again would be to trust
+ * what was not checked.
+ */
+static inline pte_t *spf_pte_map(const struct vm_fault *vmf, unsigned long addr)
+{
+	pmd_t *pmd = &vmf_speculation(vmf)->pmd;
+
+	VM_WARN_ON_ONCE(pmd_trans_huge(*pmd));
+	rcu_read_lock();
+	return __pte_map(pmd, addr);
 }
 
 /**
@@ -123,7 +154,7 @@ static inline bool pte_map_lock(struct vm_fault *vmf, unsigned long addr)
 
 /**
  * pte_spinlock() - Lock the page table that a fault has mapped
- * @vmf: The fault, with vmf->pte and vmf->ptl set
+ * @vmf: The fault, with vmf->pte set. vmf->ptl is, but for speculative faults
  *
  * Context: As pte_map_lock().
  * Return: true with the page table lock held, as pte_map_lock(). false with the

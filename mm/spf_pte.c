@@ -20,37 +20,31 @@ static_assert(!__is_defined(__PAGETABLE_PMD_FOLDED),
  */
 #define SPF_PTL_SPINS	1024
 
-static bool spf_ptl_trylock(spinlock_t *ptl)
+static noinline bool spf_ptl_spin(spinlock_t *ptl)
 {
 	unsigned int spins;
 
-	for (spins = 0; spins < SPF_PTL_SPINS; spins++) {
+	for (spins = 1; spins < SPF_PTL_SPINS; spins++) {
+		cpu_relax();
 		if (spin_trylock(ptl))
 			return true;
-		cpu_relax();
 	}
 	return false;
 }
 
-/**
- * spf_ptl_validate() - Take the page table lock of a speculative fault
- * @vmf: The fault, after spf_walk()
- * @ptl: The lock, of the page table or of the huge page's entry
- *
- * Sees whether the page table or the huge page is still there and the VMA still
- * as it was copied. If so, writers that come later find what the fault is about
- * to do when they get at this lock.
- *
- * Context: Within the fault's RCU section.
- * Return: true with @ptl held. false if the fault was aborted.
+/*
+ * Take the page table lock and see whether the page table or the huge page is still
+ * there and the VMA still as it was copied. If so, writers that come later find what
+ * the fault is about to do when they get at this lock.
  */
-bool spf_ptl_validate(struct vm_fault *vmf, spinlock_t *ptl)
+static __always_inline bool
+__spf_ptl_validate(struct vm_fault *vmf, spinlock_t *ptl)
 {
 	struct vma_speculation *spf = vmf_speculation(vmf);
 	pmd_t pmd;
 
 	spf_delay(SPF_DELAY_UNLOCKED);
-	if (!spf_ptl_trylock(ptl)) {
+	if (!spin_trylock(ptl) && !spf_ptl_spin(ptl)) {
 		spf_abort(vmf, SPF_ABORT_PTE_LOCK);
 		return false;
 	}
@@ -72,7 +66,7 @@ bool spf_ptl_validate(struct vm_fault *vmf, spinlock_t *ptl)
 		spf_abort(vmf, SPF_ABORT_VMA_CHANGED);
 		goto unlock;
 	}
-	spf->validated = true;
+	spf->reason = NR_SPF_ABORTS;
 	spf_delay(SPF_DELAY_LOCKED);
 	return true;
 
@@ -82,8 +76,21 @@ unlock:
 }
 
 /**
+ * spf_ptl_validate() - Take the page table lock of a speculative fault
+ * @vmf: The fault
+ * @ptl: The lock, of the page table or of the huge page's entry
+ *
+ * Context: Within the fault's RCU section.
+ * Return: true with @ptl held, as pte_map_lock(). false if the fault was aborted.
+ */
+bool spf_ptl_validate(struct vm_fault *vmf, spinlock_t *ptl)
+{
+	return __spf_ptl_validate(vmf, ptl);
+}
+
+/**
  * spf_pte_map_lock() - pte_map_lock() of a speculative fault
- * @vmf: The fault, after spf_walk()
+ * @vmf: The fault
  * @addr: The address to map, in the same page table as the fault's
  *
  * Context: Within the fault's RCU section.
@@ -91,24 +98,23 @@ unlock:
  */
 bool spf_pte_map_lock(struct vm_fault *vmf, unsigned long addr)
 {
-	pmd_t *pmd = vmf_pmd(vmf);
-
-	/* Cannot fail, spf_walk() has looked at the entry. */
-	vmf->pte = pte_offset_map(pmd, addr);
-	vmf->ptl = pte_lockptr(vmf->vma->vm_mm, pmd);
+	vmf->pte = spf_pte_map(vmf, addr);
 	return spf_pte_spinlock(vmf);
 }
 
 /**
  * spf_pte_spinlock() - pte_spinlock() of a speculative fault
- * @vmf: The fault, with vmf->pte and vmf->ptl set
+ * @vmf: The fault, with vmf->pte set
  *
  * Context: Within the fault's RCU section.
- * Return: As pte_spinlock().
+ * Return: As pte_spinlock(), with vmf->ptl set.
  */
 bool spf_pte_spinlock(struct vm_fault *vmf)
 {
-	if (likely(spf_ptl_validate(vmf, vmf->ptl)))
+	struct vma_speculation *spf = vmf_speculation(vmf);
+
+	vmf->ptl = pte_lockptr(vmf->vma->vm_mm, &spf->pmd);
+	if (likely(__spf_ptl_validate(vmf, vmf->ptl)))
 		return true;
 
 	pte_unmap(vmf->pte);
@@ -165,24 +171,6 @@ vm_fault_t spf_nothing_mapped(struct vm_fault *vmf)
 }
 
 /**
- * spf_may_allocate() - May a speculative fault allocate for a VMA?
- * @vma: The copy of the VMA
- *
- * ->get_policy() would be called, for a file that nobody keeps open for us.
- *
- * Context: Within the fault's RCU section.
- * Return: false if the fault must be aborted.
- */
-bool spf_may_allocate(const struct vm_area_struct *vma)
-{
-#ifdef CONFIG_NUMA
-	return !vma->vm_ops || !vma->vm_ops->get_policy;
-#else
-	return true;
-#endif
-}
-
-/**
  * spf_lock_swapcache() - Lock what a speculative fault found in the swap cache
  * @vmf: The fault, at a swap entry
  * @folio: The folio, referenced, or NULL if there is none
@@ -206,7 +194,7 @@ vm_fault_t spf_lock_swapcache(struct vm_fault *vmf, struct folio *folio)
 	if (unlikely(!vmf->vma->anon_vma))
 		reason = SPF_ABORT_VMA_NOANON;
 	else if ((!folio_test_large(folio) && folio_test_readahead(folio)) ||
-		 !spf_may_allocate(vmf->vma))
+		 !spf_may_allocate(vmf->vma->vm_ops))
 		reason = SPF_ABORT_PTE_NOTSUP;
 	else if (!folio_trylock(folio))
 		reason = SPF_ABORT_FOLIO_LOCK;
@@ -231,8 +219,7 @@ bool spf_may_copy(struct vm_fault *vmf)
 	struct vm_area_struct *vma = vmf->vma;
 
 	/* Without struct page the source is user memory, which may fault. */
-	if ((!vmf->page && !is_zero_pfn(pte_pfn(vmf->orig_pte))) ||
-	    !spf_may_allocate(vma)) {
+	if (!vmf->page && !is_zero_pfn(pte_pfn(vmf->orig_pte))) {
 		spf_abort(vmf, SPF_ABORT_PTE_NOTSUP);
 		return false;
 	}
@@ -242,60 +229,4 @@ bool spf_may_copy(struct vm_fault *vmf)
 		return false;
 	}
 	return true;
-}
-
-/**
- * spf_walk() - Find the page table or the huge page of a speculative fault
- * @vmf: The fault. vmf->pmd is set, and the value of the entry remembered
- *
- * Page tables may be freed and huge pages appear while we look. So each entry
- * is read once, and what it says is checked before it is followed. Nothing is
- * allocated, and a bad entry is left to those who hold a lock. Levels that are
- * folded at build time are looked up in the copies.
- *
- * Context: Within the fault's RCU section, which keeps the page tables.
- * Return: 0, or VM_FAULT_RETRY if the fault is aborted.
- */
-vm_fault_t spf_walk(struct vm_fault *vmf)
-{
-	struct vma_speculation *spf = vmf_speculation(vmf);
-	unsigned long address = vmf->address;
-	pgd_t *pgdp, pgd;
-	p4d_t *p4dp, p4d;
-	pud_t *pudp, pud;
-	pmd_t pmd;
-
-	pgdp = pgd_offset(vmf->vma->vm_mm, address);
-	pgd = pgdp_get(pgdp);
-	if (pgd_none(pgd) || unlikely(pgd_leaf(pgd) || pgd_bad(pgd)))
-		return spf_abort(vmf, SPF_ABORT_PMD_NONE);
-
-	p4dp = p4d_offset_lockless(pgdp, pgd, address);
-	p4d = p4dp_get(p4dp);
-	if (p4d_none(p4d) || unlikely(p4d_leaf(p4d) || p4d_bad(p4d)))
-		return spf_abort(vmf, SPF_ABORT_PMD_NONE);
-
-	pudp = pud_offset_lockless(p4dp, p4d, address);
-	pud = pudp_get(pudp);
-	if (pud_none(pud))
-		return spf_abort(vmf, SPF_ABORT_PMD_NONE);
-	if (unlikely(!pud_present(pud) || pud_leaf(pud) || pud_bad(pud)))
-		return spf_abort(vmf, SPF_ABORT_PMD_HUGE);
-
-	vmf->pmd = pmd_offset_lockless(pudp, pud, address);
-	pmd = pmdp_get_lockless(vmf->pmd);
-	if (pmd_none(pmd))
-		return spf_abort(vmf, SPF_ABORT_PMD_NONE);
-	if (unlikely(!pmd_present(pmd)))
-		return spf_abort(vmf, SPF_ABORT_PMD_HUGE);
-	if (pmd_trans_huge(pmd)) {
-		/* NUMA hinting: most of what follows it sleeps. */
-		if (pmd_protnone(pmd))
-			return spf_abort(vmf, SPF_ABORT_PMD_HUGE);
-	} else if (unlikely(pmd_leaf(pmd) || pmd_bad(pmd))) {
-		return spf_abort(vmf, SPF_ABORT_PMD_HUGE);
-	}
-
-	spf->pmd = pmd;
-	return 0;
 }

@@ -313,6 +313,13 @@ proctype speculator(byte me)
 	:: else
 	fi;
 #endif
+	t = pmd;				/* spf_walk() */
+	if
+	:: t == NONE -> ABORT
+	:: else
+	fi;
+
+	/* snapshot_vma() */
 	s_anon = vm_anon[v];
 	s_covers = vm_covers[v];
 	s_flags = vm_flags[v];
@@ -333,12 +340,7 @@ proctype speculator(byte me)
 	:: else
 	fi;
 
-	/* The walk; and the PTE as handle_pte_fault() finds it, still unlocked. */
-	t = pmd;
-	if
-	:: t == NONE -> ABORT
-	:: else
-	fi;
+	/* The PTE as handle_pte_fault() finds it, still unlocked. */
 	atomic {
 		assert(pt_state[t] != FREE);
 		orig = pte[t]

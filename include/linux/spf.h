@@ -2,10 +2,6 @@
 /*
  * Speculative page faults: what an architecture's fault handler calls.
  *
- *	vma = vma_speculate_begin(&spf, mm, address, flags);
- *	resolved = vma_speculate_fault(&spf, vma && the access is permitted,
- *				       flags, regs, &vma);
- *
  * A fault whose page table is present is resolved inside one RCU section, with
  * neither mmap_lock nor the VMA lock. The handlers work on a copy of the VMA,
  * and compare vm_lock_seq of the VMA with its value at the time of the copy
@@ -27,33 +23,44 @@
 struct pt_regs;
 
 /**
+ * struct spf_fault - What an architecture knows of a page fault
+ * @address: The faulting address
+ * @error_code: How the architecture describes the access, for
+ *	arch_access_error()
+ * @regs: The registers of the fault, for who counts and traces it
+ * @flags: FAULT_FLAG_xxx flags
+ */
+struct spf_fault {
+	unsigned long address;
+	unsigned long error_code;
+	struct pt_regs *regs;
+	unsigned int flags;
+};
+
+/**
  * struct vma_speculation - A page fault on its way without a lock
  * @vma: Copy of the fields of the VMA that handlers of speculative faults read;
  *	others are not initialised
  * @live: The VMA; read for vm_lock_seq, and by tracepoints for vm_flags, which
- *	decide nothing. NULL if the lookup found none
- * @mm: The mm of the fault
- * @address: The address of the fault
+ *	decide nothing
  * @seq: vm_lock_seq of @live at the start of the fault
- * @pmd: The entry of the page table's page as the walk read it
+ * @pmdp: The entry of the page table's page
+ * @pmd: The value of that entry as the walk read it
  * @found: What @pmd has become, if that is why the fault is aborted
- * @validated: The page table lock was taken and nothing had changed
  * @numa: Arguments of a task_numa_fault() that is still to be called, if
  *	@numa.pages is not 0
- * @reason: Why the fault is aborted, if it is
+ * @reason: Why the fault is aborted. NR_SPF_ABORTS if it is not, and the page
+ *	table lock was taken and nothing had changed
  *
- * Lives on the stack of the faulting task, from vma_speculate_begin() to
- * vma_speculate_fault().
+ * Lives on the stack of the faulting task, while handlers work on it.
  */
 struct vma_speculation {
 	struct vm_area_struct vma;
 	struct vm_area_struct *live;
-	struct mm_struct *mm;
-	unsigned long address;
 	unsigned int seq;
+	pmd_t *pmdp;
 	pmd_t pmd;
 	pmd_t found;
-	bool validated;
 	struct {
 		int last_cpupid;
 		int nid;
@@ -72,12 +79,25 @@ static inline bool speculative_page_fault_enabled(void)
 	       static_branch_likely(&speculative_page_fault_key);
 }
 
-struct vm_area_struct *vma_speculate_begin(struct vma_speculation *spf,
-					   struct mm_struct *mm,
-					   unsigned long address,
-					   unsigned int flags);
-bool vma_speculate_fault(struct vma_speculation *spf, bool permitted,
-			 unsigned int flags, struct pt_regs *regs,
-			 struct vm_area_struct **vmap);
+bool arch_access_error(struct vm_area_struct *vma, unsigned int flags,
+		       unsigned long error_code);
+bool __vma_speculate_fault(const struct spf_fault *fault,
+			   struct vm_area_struct **vmap);
+
+/* See __vma_speculate_fault(), which this passes one argument instead of four. */
+static inline bool vma_speculate_fault(struct pt_regs *regs,
+				       unsigned long error_code,
+				       unsigned long address, unsigned int flags,
+				       struct vm_area_struct **vmap)
+{
+	const struct spf_fault fault = {
+		.address = address,
+		.error_code = error_code,
+		.regs = regs,
+		.flags = flags,
+	};
+
+	return __vma_speculate_fault(&fault, vmap);
+}
 
 #endif /* _LINUX_SPF_H */

@@ -19,10 +19,11 @@
  */
 DECLARE_EVENT_CLASS(spf_abort,
 
-	TP_PROTO(const struct vma_speculation *spf, unsigned int flags,
-		 struct pt_regs *regs),
+	TP_PROTO(const struct spf_fault *fault,
+		 const struct vm_area_struct *live, unsigned int seq,
+		 const struct vma_speculation *spf),
 
-	TP_ARGS(spf, flags, regs),
+	TP_ARGS(fault, live, seq, spf),
 
 	TP_STRUCT__entry(
 		__field(unsigned long, address)
@@ -40,21 +41,22 @@ DECLARE_EVENT_CLASS(spf_abort,
 	),
 
 	TP_fast_assign(
-		bool changed = spf->reason == SPF_ABORT_PMD_CHANGED;
+		bool changed = spf && spf->reason == SPF_ABORT_PMD_CHANGED;
+		struct mm_struct *mm = current->mm;
 
-		__entry->address = spf->address;
-		__entry->ip = instruction_pointer(regs);
+		__entry->address = fault->address;
+		__entry->ip = instruction_pointer(fault->regs);
 		/* What changed may do so again: for people, nothing depends on it. */
-		__entry->vm_flags = spf->live ? data_race(spf->live->vm_flags) : 0;
+		__entry->vm_flags = live ? data_race(live->vm_flags) : 0;
 		__entry->pmd = changed ? pmd_val(spf->pmd) : 0;
 		__entry->pmd_now = changed ? pmd_val(spf->found) : 0;
-		__entry->seq = spf->live ? spf->seq : 0;
-		__entry->seq_now = spf->live ? READ_ONCE(spf->live->vm_lock_seq) : 0;
-		__entry->mm_seq = READ_ONCE(spf->mm->mm_lock_seq.sequence);
-		__entry->user = flags & FAULT_FLAG_USER;
-		__entry->write = flags & FAULT_FLAG_WRITE;
-		__entry->exec = flags & FAULT_FLAG_INSTRUCTION;
-		__entry->retry = flags & FAULT_FLAG_TRIED;
+		__entry->seq = seq;
+		__entry->seq_now = live ? READ_ONCE(live->vm_lock_seq) : 0;
+		__entry->mm_seq = READ_ONCE(mm->mm_lock_seq.sequence);
+		__entry->user = fault->flags & FAULT_FLAG_USER;
+		__entry->write = fault->flags & FAULT_FLAG_WRITE;
+		__entry->exec = fault->flags & FAULT_FLAG_INSTRUCTION;
+		__entry->retry = fault->flags & FAULT_FLAG_TRIED;
 	),
 
 	TP_printk("address=0x%lx ip=%ps %s %s%s vm_flags=%s seq=0x%x seq_now=0x%x mm_seq=0x%x pmd=0x%lx pmd_now=0x%lx",
@@ -67,11 +69,16 @@ DECLARE_EVENT_CLASS(spf_abort,
 		  __entry->pmd, __entry->pmd_now)
 );
 
+int spf_abort_reg(void);
+void spf_abort_unreg(void);
+
 #define SPF_ABORT_EVENT(reason, name)					\
-DEFINE_EVENT(spf_abort, spf_##name,					\
-	TP_PROTO(const struct vma_speculation *spf, unsigned int flags,	\
-		 struct pt_regs *regs),					\
-	TP_ARGS(spf, flags, regs));
+DEFINE_EVENT_FN(spf_abort, spf_##name,					\
+	TP_PROTO(const struct spf_fault *fault,				\
+		 const struct vm_area_struct *live, unsigned int seq,	\
+		 const struct vma_speculation *spf),			\
+	TP_ARGS(fault, live, seq, spf),					\
+	spf_abort_reg, spf_abort_unreg);
 
 SPF_ABORTS(SPF_ABORT_EVENT)
 
