@@ -221,6 +221,47 @@ try_and_keep()
 	say "$title: $(cat "$result")"
 }
 
+# all_of WHAT CHOICE... -- NAME...: refuse a NAME that is no CHOICE.
+all_of()
+{
+	local what=$1 choices=() name
+
+	shift
+	while [ "$1" != -- ]; do
+		choices+=("$1")
+		shift
+	done
+	shift
+	for name; do
+		printf '%s\n' "${choices[@]}" | grep -qxF -- "$name" ||
+			die "$name is not a $what. They are: ${choices[*]}."
+	done
+}
+
+# sitting WORK CHOSEN NAME...: try each; where their number CHOSEN is 0, so that nobody has
+# chosen them, only those that have not passed with this commit. command_of NAME sets
+# "command" to what is to be run.
+sitting()
+{
+	local work=$1 chosen=$2 commit name result command=()
+
+	shift 2
+	commit=$(commit_id)
+	passed=0
+	failed=0
+	for name; do
+		result=$work/$name.result
+		if [ "$chosen" -eq 0 ] &&
+		   [ "$(cut -d ' ' -f 1,2 "$result" 2>/dev/null)" = "passed $commit" ]; then
+			say "$name: $(cat "$result")"
+			passed=$((passed + 1))
+			continue
+		fi
+		command_of "$name"
+		try_and_keep "$result" "$work/$name.log" "$name" "${command[@]}"
+	done
+}
+
 # fresh BASE SPF WHAT: fail if there is a line in the file SPF that is not in BASE.
 fresh()
 {

@@ -46,7 +46,7 @@
  * Reasons to abort a speculative page fault.
  *
  * See SPF_ABORTS() for their meaning. Reason X is counted in /proc/vmstat as
- * spf_abort_x, and traced as pagefault:spf_x.
+ * spf_abort_x.
  */
 enum spf_abort {
 #define SPF_ABORT_ENUM(reason, name)	SPF_ABORT_##reason,
