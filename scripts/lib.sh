@@ -262,6 +262,12 @@ sitting()
 	done
 }
 
+# compiler_of BUILD: what the kernel was built with.
+compiler_of()
+{
+	sed -n 's/^CONFIG_CC_VERSION_TEXT="\(.*\)"$/\1/p' "$1/.config"
+}
+
 # fresh BASE SPF WHAT: fail if there is a line in the file SPF that is not in BASE.
 fresh()
 {

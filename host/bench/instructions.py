@@ -19,6 +19,9 @@ from symbols import functions  # noqa: E402
 SCHEMA = 1
 FIRST_CALL = 256	# see host/plugin/marks.hpp
 STATISTICS = ("median", "mean", "p99")
+# How many more instructions than expected the median may have: where CPUs meet, and in
+# calls that schedule, it is not the same each time.
+TOLERANCE, LOOSE = 0.01, 0.02
 # The storm's own, beside those that it means: where a library's page was shared.
 MORE, FEW = 0.02, 8
 
@@ -160,11 +163,50 @@ def print_functions(labels, row, most):
 				*(f"{table.get(name, 0) - first[name]:>+12,.1f}" for table in tables[1:]))
 
 
+def medians(tables):
+	"""(name, threads, label, median, tolerance) of all rows."""
+	for table, rows in tables.items():
+		for row in rows:
+			loose = table == "calls" or row["threads"] not in ("alone", "1")
+			for label, kernel in row["kernels"].items():
+				yield (row["name"], row["threads"], label, kernel["median"],
+					LOOSE if loose else TOLERANCE)
+
+
+def record(path, tables, compiler):
+	with open(path, "w") as file:
+		file.write("# SPDX-License-Identifier: GPL-2.0\n"
+			"# Median kernel instructions, as host/bench/instructions --record wrote them.\n"
+			f"# Compiler: {compiler}\n")
+		for name, threads, label, median, _ in medians(tables):
+			file.write(f"{name} {threads} {label} {median}\n")
+
+
+def more_than_expected(path, tables):
+	"""Sentences on what takes more instructions than when it was recorded."""
+	expected = {}
+	with open(path) as file:
+		for line in file:
+			if not line.startswith("#"):
+				*key, median = line.split()
+				expected[tuple(key)] = int(median)
+	for *key, median, tolerance in medians(tables):
+		least = expected.get(tuple(key))
+		name = ", ".join(key)
+		if least is None:
+			yield f"{name}: {path.name} does not know it; record it again"
+		elif median > least * (1 + tolerance):
+			yield (f"{name}: {median} instructions, {median / least - 1:.1%} more than the {least} "
+				f"expected; {tolerance:.0%} are allowed")
+
+
 def parse_arguments():
 	parser = argparse.ArgumentParser(description=__doc__)
 	parser.add_argument("--dir", type=pathlib.Path, required=True)
 	parser.add_argument("--top", type=int, default=0)
-	for name in ("json", "commit", "emulator"):
+	for name in ("record", "expect"):
+		parser.add_argument("--" + name, type=pathlib.Path)
+	for name in ("json", "commit", "emulator", "compiler"):
 		parser.add_argument("--" + name, required=True)
 	parser.add_argument("columns", nargs="+", metavar="LABEL=BUILD_DIR[,off]")
 	return parser.parse_args()
@@ -195,9 +237,13 @@ def main():
 		print_functions(labels, row, args.top)
 	with open(args.json, "w") as file:
 		json.dump({"schema": SCHEMA, "commit": args.commit, "emulator": args.emulator,
-			"columns": columns, **tables}, file, indent="\t")
+			"compiler": args.compiler, "columns": columns, **tables}, file, indent="\t")
 		file.write("\n")
 	wrong = [f"{label}: {sentence}" for label, kernel in kernels.items() for sentence in kernel.wrong]
+	if args.expect:
+		wrong += more_than_expected(args.expect, tables)
+	if args.record and not wrong:
+		record(args.record, tables, args.compiler)
 	for sentence in wrong:
 		print(f"FAIL: {sentence}.")
 	return bool(wrong)
