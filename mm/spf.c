@@ -73,7 +73,7 @@ static bool vma_can_speculate(const struct vm_area_struct *vma,
  * Returns NR_SPF_ABORTS, or why not.
  */
 static __always_inline enum spf_abort
-vma_speculate_begin(const struct vm_area_struct *vma, const struct mm_struct *mm,
+vma_speculate_begin(struct vm_area_struct *vma, const struct mm_struct *mm,
 		    unsigned int flags, unsigned int *seqp)
 {
 	unsigned int seq, mm_seq;
