@@ -14,8 +14,6 @@
 #include <malloc.h>
 #include <memory>
 #include <mutex>
-#include <pthread.h>
-#include <sched.h>
 #include <sys/reboot.h>
 #include <thread>
 #include <vector>

@@ -40,6 +40,9 @@ has_debug_info()
 		die "$1/.config has no CONFIG_DEBUG_INFO; fields can only be named with it."
 }
 
+# The guest that stop_guest is to end, if any.
+pid=
+
 # start_guest DIR WORK BUILD WORDS ARGUMENT...: boot the kernel with the storm and the plugin
 # of WORK, and wait until the storm is over; leave what it said in DIR/storm. The guest
 # stays alive, as "pid", for gdb to read its memory at DIR/gdb; stop_guest ends it.
@@ -69,7 +72,7 @@ start_guest()
 
 stop_guest()
 {
-	[ -n "${pid:-}" ] || return 0
+	[ -n "$pid" ] || return 0
 	kill "$pid" 2>/dev/null || true
 	wait "$pid" 2>/dev/null || true
 	pid=
