@@ -233,7 +233,7 @@ def main():
 	print_speculated(labels, tables["faults"])
 	for statistic in STATISTICS[:2]:
 		print_table("Kernel instructions of system calls, from entry to return, interrupts and "
-			"faults left out", labels, tables["calls"], statistic)
+			"faults left out (build: with faults)", labels, tables["calls"], statistic)
 	for row in tables["faults"] + tables["calls"] if args.top else []:
 		print_functions(labels, row, args.top)
 	with open(args.json, "w") as file:

@@ -25,7 +25,7 @@ using namespace guest;
 namespace {
 
 constexpr unsigned int rounds = 2, stretches = 32, cpus = 4;
-constexpr const char *file_path = "/pages", *idle = "idle";
+constexpr const char *file_path = "/pages", *idle = "idle", *translating = "translate";
 
 enum class memory { anonymous, private_file, shared_file, heap };
 enum class protection { none, soft_dirty, fork, child };
@@ -101,9 +101,67 @@ char *three_pages(int flags)
 	return map_anonymous(nullptr, 3 * page, flags);
 }
 
+/* To a child on the same CPU, which sends it back. */
+void send_around()
+{
+	static const struct echo {
+		int to[2], from[2];
+
+		echo()
+		{
+			char byte;
+
+			require(!pipe(to) && !pipe(from), "pipe");
+			const pid_t pid = fork();
+
+			require(pid >= 0, "fork");
+			if (!pid) {
+				close(to[1]);
+				while (read(to[0], &byte, 1) == 1 && write(from[1], &byte, 1) == 1)
+					;
+				_exit(0);
+			}
+		}
+	} other;
+	char byte = 0;
+
+	require(write(other.to[1], &byte, 1) == 1 && read(other.from[0], &byte, 1) == 1, "a pipe");
+}
+
+/* What a compiler does to its address space: it reads, its heap grows, and it writes. */
+int translate()
+{
+	std::ifstream in("/init");
+	std::vector<std::string> words(1);
+	char letter;
+
+	for (size_t n = 0; n < 16 * page && in.get(letter); n++) {
+		words.back() += letter;
+		if (!letter)
+			words.emplace_back(64, letter);
+	}
+	std::ofstream out("/translated");
+
+	for (const std::string &word : words)
+		out << word;
+	return out && words.size() > 1 ? 0 : 1;
+}
+
+void execute(const char *argument)
+{
+	const pid_t pid = vfork();
+
+	if (!pid) {
+		execl("/init", "/init", argument, nullptr);
+		_exit(1);
+	}
+	wait_for(pid);
+}
+
 struct call {
 	const char *name;
 	void (*make)(char *pages);
+	bool load = false; /* faults count, and all tasks */
 };
 
 const call calls[] = {
@@ -128,14 +186,24 @@ const call calls[] = {
 	 }},
 	{"vfork_exec",
 	 [](char *) {
-		 const pid_t pid = vfork();
-
-		 if (!pid) {
-			 execl("/init", "/init", idle, nullptr);
-			 _exit(1);
-		 }
-		 wait_for(pid);
+		 execute(idle);
 	 }},
+	/* The end of the heap, there and back. */
+	{"brk",
+	 [](char *) {
+		 require(sbrk(page) != reinterpret_cast<void *>(-1), "sbrk");
+		 require(sbrk(-page) != reinterpret_cast<void *>(-1), "sbrk");
+	 }},
+	{"signal",
+	 [](char *) {
+		 require(!raise(SIGUSR1), "raise");
+	 }},
+	{"pipe",
+	 [](char *) {
+		 send_around();
+	 }},
+	/* Programs that come and go, and all their faults. */
+	{"build", [](char *) { execute(translating); }, true},
 };
 
 void reach_all(const workload &w, char *area, touch how)
@@ -373,11 +441,11 @@ void storm()
 		for (unsigned int crew = 0; crew < std::size(crews); crew++)
 			if (kind++; wanted(w.name) && w.raced == (crew == racers))
 				run_alone(w, kind, crew);
-	kind = marks::calls;
+	kind = 0;
 	for (const call &c : calls)
 		for (unsigned int crew = 0; crew < 2; crew++, kind++)
 			if (wanted(c.name))
-				run_alone(c, kind, crew);
+				run_alone(c, kind + (c.load ? marks::loads : marks::calls), crew);
 	mark(marks::finish);
 	std::cout << "STORM READY" << std::endl;
 }
@@ -388,6 +456,8 @@ int main(int argc, char **argv)
 {
 	if (argc == 2 && argv[1] == std::string(idle))
 		return 0;
+	if (argc == 2 && argv[1] == std::string(translating))
+		return translate();
 	if (argc == 2 && argv[1] == std::string("--list")) {
 		for (const workload &w : workloads)
 			std::cout << w.name << '\n';
@@ -397,6 +467,7 @@ int main(int argc, char **argv)
 	}
 	try {
 		set_up();
+		signal(SIGUSR1, [](int) {});
 		/* Who waits for a process on its CPU sees all of its end. */
 		pin(0);
 		/* What address space there is does not depend on who allocates first. */

@@ -13,6 +13,7 @@
 #include <map>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include <pthread.h>
 #include <sched.h>
@@ -55,7 +56,8 @@ inline void mark(unsigned int word)
 	reinterpret_cast<volatile uint64_t *>(marks::base)[word] = 1;
 }
 
-inline counters vmstat()
+/* Those whose names begin so. */
+inline counters vmstat(const std::vector<std::string> &beginnings = {"spf_"})
 {
 	std::ifstream file("/proc/vmstat");
 	counters all;
@@ -63,8 +65,9 @@ inline counters vmstat()
 	uint64_t value;
 
 	while (file >> name >> value)
-		if (name.rfind("spf_", 0) == 0)
-			all[name] = value;
+		for (const std::string &beginning : beginnings)
+			if (name.rfind(beginning, 0) == 0)
+				all[name] = value;
 	require(file.eof(), "/proc/vmstat");
 	return all;
 }

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 #
-# For bash scripts that run a storm in an x86-64 guest under a plugin of QEMU; they have
-# scripts/lib.sh already.
+# For bash scripts that run a storm in an x86-64 guest, most of them under a plugin of
+# QEMU; they have scripts/lib.sh already.
 
 # shellcheck disable=SC2034
 emulator=(qemu-system-x86_64 -accel tcg,thread=multi -cpu max -smp 4 -m 512M
@@ -9,6 +9,7 @@ emulator=(qemu-system-x86_64 -accel tcg,thread=multi -cpu max -smp 4 -m 512M
 # It says little, and its entry code has no trampoline.
 # shellcheck disable=SC2034
 guest_words="console=ttyS0 quiet panic=-1 nopti"
+compiling=(-std=c++17 -O2 -Wall -Wextra -Werror -I "$top/host/plugin")
 
 # needs tool...
 needs()
@@ -79,14 +80,42 @@ stop_guest()
 	exec {console}<&-
 }
 
-# compile PLUGIN STORM WORK: both, and the storm as the guest's only program.
+# compile_storm STORM WORK: as the only program of WORK's guest.
+compile_storm()
+{
+	g++ "${compiling[@]}" -static -o "$2/init" "$1"
+	(cd "$2" && echo init | cpio --quiet -o -H newc >initramfs)
+}
+
+# compile PLUGIN STORM WORK: both.
 compile()
 {
-	local options=(-std=c++17 -O2 -Wall -Wextra -Werror -I "$top/host/plugin")
+	g++ "${compiling[@]}" -shared -fPIC -fvisibility=hidden -o "$3/plugin.so" "$1"
+	compile_storm "$2" "$3"
+}
 
-	g++ "${options[@]}" -shared -fPIC -fvisibility=hidden -o "$3/plugin.so" "$1"
-	g++ "${options[@]}" -static -o "$3/init" "$2"
-	(cd "$3" && echo init | cpio --quiet -o -H newc >initramfs)
+# run_guest DIR WORK BUILD WORDS ARGUMENT...: boot the kernel with the storm of WORK, until
+# the guest ends; leave what it said in DIR/storm.
+run_guest()
+{
+	local dir=$1 work=$2 build=$3 words=$4 start=$SECONDS limit=300 status try
+
+	shift 4
+	# QEMU 7.2 may translate an instruction while the kernel replaces it, and keep the
+	# breakpoint that was there meanwhile. Then the kernel dies, or never goes on.
+	for try in 1 2 3; do
+		timeout --foreground "$limit" "${emulator[@]}" "$@" \
+			-kernel "$build/arch/x86/boot/bzImage" -initrd "$work/initramfs" \
+			-append "$guest_words $words" </dev/null >"$dir/console" 2>&1 &&
+			status=0 || status=$?
+		[ "$status" -eq 124 ] || grep -q 'Oops: int3:' "$dir/console" || break
+		watched "... no end after ${limit} s, or a breakpoint that is gone, in try $try of 3"
+	done
+	# The firmware's last words may be in front of a line.
+	sed -n 's/\r$//; s/^.*STORM /STORM /p' "$dir/console" >"$dir/storm"
+	grep -q '^STORM READY' "$dir/storm" ||
+		die "the guest ended before its storm was over; $dir/console has what it said."
+	watched "... $((SECONDS - start)) s"
 }
 
 # sites BUILD DIR: the kernel's symbols, and the functions that the plugin must know, each

@@ -6,7 +6,8 @@
  * "On behalf of" is exact: the tracker follows each task's stack of kernel
  * entries (fault, system call, other exception or interrupt, scheduler). A task
  * is recorded only while the fault is the innermost and only entry, so neither
- * an interrupt that hits the fault nor a task that preempts it is blamed on it.
+ * an interrupt that hits the fault nor a task that preempts it is blamed on it; of a
+ * load, while there are only faults and calls.
  * The stack moves with the task from vCPU to vCPU.
  *
  * Arguments: out=FILE (written at the last mark) and sites=FILE, lines of a role
@@ -48,12 +49,21 @@ template <class Plugin, class Notes, class Totals> class tracker {
 protected:
 	enum class entry { fault, call, other, schedule };
 
+	static bool in_load(entry what) { return what == entry::fault || what == entry::call; }
+
 	/* What a task is doing in the kernel. */
 	struct context : Notes {
 		std::vector<entry> entries;
 		unsigned int kind = marks::none;
 
-		bool recorded() const { return kind != marks::none && entries.size() == 1; }
+		bool recorded() const
+		{
+			if (kind == marks::none || entries.empty())
+				return false;
+			return kind < marks::loads
+				       ? entries.size() == 1
+				       : std::all_of(entries.begin(), entries.end(), in_load);
+		}
 	};
 
 	struct vcpu : Totals {
@@ -137,6 +147,8 @@ private:
 	{
 		const unsigned int kind = current_kind.load(std::memory_order_relaxed);
 
+		if (kind >= marks::loads)
+			return in_load(what) ? kind : marks::none;
 		return what == (kind < marks::calls ? entry::fault : entry::call) ? kind
 										  : marks::none;
 	}
