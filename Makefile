@@ -4,7 +4,7 @@
 # variables' values; only their names and the targets' are checked here.
 
 targets   := help run bench check series tree export boot storms check-all check-bisect \
-	check-debug check-mutants torture mm-selftests
+	check-debug check-mutants torture fuzz mm-selftests
 variables := ARCH KERNEL_TREE FORCE CPUS MEM ACCEL JOBS AUTHOR MUTANT MINUTES SEED MMU PAGE_SIZE \
 	CATEGORY TEST FROM
 
@@ -26,5 +26,5 @@ $(foreach v,$(variables),$(eval export $v))
 boot:
 	@scripts/boot shell
 
-help run bench check series tree export storms check-all check-bisect check-debug check-mutants torture mm-selftests:
+help run bench check series tree export storms check-all check-bisect check-debug check-mutants torture fuzz mm-selftests:
 	@scripts/$@

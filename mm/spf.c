@@ -7,7 +7,6 @@
 #include <linux/sched.h>
 #include <linux/sched/numa_balancing.h>
 #include <linux/sysctl.h>
-#include <linux/userfaultfd_k.h>
 #include <linux/vmstat.h>
 
 #include "spf.h"
@@ -33,7 +32,8 @@ static bool vma_can_speculate(const struct vm_area_struct *vma,
 {
 	const struct vm_operations_struct *ops = READ_ONCE(vma->vm_ops);
 	vm_flags_t special = VM_IO | VM_PFNMAP | VM_MIXEDMAP | VM_SHADOW_STACK |
-			     __VM_UFFD_FLAGS;
+			     VM_UFFD_MISSING | VM_UFFD_MINOR | VM_UFFD_WP |
+			     VM_UFFD_RWP;
 
 	/* The file system wants to be asked. */
 	if (flags & FAULT_FLAG_WRITE)
@@ -55,8 +55,9 @@ static bool vma_can_speculate(const struct vm_area_struct *vma,
 
 /*
  * Read the sequence of a VMA, and see whether a fault may go on without a lock.
- * What is read of the VMA from here on is as good as the copy: snapshot_vma()
- * reads the sequence again.
+ * What is read of the VMA after both loads is as good as the copy: snapshot_vma()
+ * reads the sequence again. What is read between them is not: the sequence may be
+ * that of a writer who changes it next, and has unlocked when mm_lock_seq is read.
  *
  * Acquire vm_lock_seq: a writer's sequence is seen with the mm_lock_seq that it
  * was taken from, else a locked VMA looks unlocked. Pairs with smp_wmb() after
@@ -80,16 +81,16 @@ vma_speculate_begin(struct vm_area_struct *vma, const struct mm_struct *mm,
 
 	/* The first of the two, see above. */
 	seq = smp_load_acquire(&vma->vm_lock_seq);
-	*seqp = seq;
-	/* First, so that those who always hear no hear it soon. */
-	if (!data_race(vma_can_speculate(vma, flags)))
-		return SPF_ABORT_VMA_NOTSUP;
-
+	spf_delay(SPF_DELAY_SEQUENCE);
 	/* The second of the two, see above. */
 	mm_seq = smp_load_acquire(&mm->mm_lock_seq.sequence);
+	*seqp = seq;
 	if (unlikely(seq == mm_seq || !(seq & 1) || seq == UINT_MAX ||
 		     !vma_is_attached(vma)))
 		return SPF_ABORT_VMA_CHANGED;
+
+	if (!data_race(vma_can_speculate(vma, flags)))
+		return SPF_ABORT_VMA_NOTSUP;
 
 	/* An anon_vma is not ours to link. Once it is there it stays. */
 	if ((flags & FAULT_FLAG_WRITE) && unlikely(!READ_ONCE(vma->anon_vma)))

@@ -25,6 +25,7 @@
 
 /* Where spf_delay() can hold up a fault. */
 enum spf_delay {
+	SPF_DELAY_SEQUENCE,	/* vm_lock_seq was read, mm_lock_seq is next */
 	SPF_DELAY_SNAPSHOT,	/* the copy of the VMA was found valid */
 	SPF_DELAY_MAPPING,	/* about to see whether the file is still it */
 	SPF_DELAY_UNLOCKED,	/* about to lock the page table, each time */
@@ -117,6 +118,7 @@ static inline vm_fault_t spf_finish(struct vm_area_struct *vma, vm_fault_t ret)
 	return VM_FAULT_RETRY;
 }
 
+#ifdef CONFIG_MMU
 /*
  * pte_offset_map() of a speculative fault. Cannot fail: the walk has looked at the
  * entry. We stick to the value that it read, to read it again would be to trust
@@ -212,5 +214,7 @@ static inline void spf_drain_page_table(struct mm_struct *mm,
 	spin_lock_nested(ptl, SINGLE_DEPTH_NESTING + 1);
 	spin_unlock(ptl);
 }
+
+#endif /* CONFIG_MMU */
 
 #endif /* __MM_SPF_H */

@@ -127,6 +127,20 @@ archive()
 	mv "$2.new" "$2"
 }
 
+# with_libraries DIRECTORY PROGRAM...: copies of programs, and of the libraries they need, in
+# the guest's user space that "stage" names.
+with_libraries()
+{
+	local to=$1 library
+
+	shift
+	mkdir -p "$stage/$to"
+	cp -L "$@" "$stage/$to"
+	for library in $(ldd "$@" 2>/dev/null | grep -oE '/[^ ]+\.so[^ ]*' | sort -u); do
+		[ -f "$stage$library" ] || install -D "$library" "$stage$library"
+	done
+}
+
 # archives: those that this machine's apt uses. Debian's main one has the label
 # Debian; apt knows labels only once it has lists, else any but security's will do.
 archives()

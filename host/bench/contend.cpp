@@ -5,8 +5,10 @@
  * pattern is run twice by a process of its own: as it is, to be timed, and traced, to
  * see who slept, where, and for how long.
  *
- * Argument: --list prints the names. The variable "only" in the environment, where the
- * kernel puts name=value from its command line, has those to run, "," between them.
+ * Argument: --list prints the names. In the environment, where the kernel puts name=value
+ * from its command line, "only" has those to run, "," between them; with "watch" they are
+ * only traced, to see for how long tasks do without "preempt", preemption, or "irq",
+ * interrupts.
  */
 #include <algorithm>
 #include <atomic>
@@ -21,6 +23,7 @@
 
 #include "guest.hpp"
 #include "sleeps.hpp"
+#include "stretches.hpp"
 
 using namespace guest;
 
@@ -371,7 +374,7 @@ void run_alone(const pattern &p, bool told)
 	require(pid >= 0, "fork");
 	if (!pid) {
 		try {
-			require(!prctl(PR_SET_NAME, sleeps::comm), "prctl");
+			require(!prctl(PR_SET_NAME, tracefs::comm), "prctl");
 			p.run(p.name, told);
 			_exit(0);
 		} catch (const std::exception &error) {
@@ -383,35 +386,44 @@ void run_alone(const pattern &p, bool told)
 }
 
 /* The same again, but for its numbers, which tracing has changed. */
-void trace(const pattern &p)
+template <class Reader>
+void trace(const pattern &p, const std::vector<tracefs::event> &events, Reader reader)
 {
-	std::map<sleeps::kind, durations> slept;
+	std::map<std::string, durations> lasted;
 	const counters before = vmstat({"pgfault"});
-
-	sleeps::tracing tracing;
+	tracefs::tracing tracing(events);
 
 	run_alone(p, false);
 	const counters after = vmstat({"pgfault"});
-	const uint64_t lost =
-		tracing.end([&](const sleeps::kind &kind, uint64_t us) { slept[kind].add(us); });
+	const uint64_t lost = tracing.end([&](const std::string &text) {
+		reader.line(text,
+			    [&](const std::string &what, uint64_t us) { lasted[what].add(us); });
+	});
 
 	std::cout << "STORM FAULTS " << p.name << ' ' << after.at("pgfault") - before.at("pgfault")
 		  << " lost=" << lost << std::endl;
-	for (const auto &[kind, took] : slept)
-		std::cout << "STORM SLEPT " << p.name << ' ' << kind.who << ' ' << kind.where << ' '
-			  << kind.why << took << std::endl;
+	for (const auto &[what, took] : lasted) {
+		const auto at = what.find(' ');
+
+		std::cout << "STORM " << what.substr(0, at) << ' ' << p.name << what.substr(at)
+			  << took << std::endl;
+	}
 }
 
 void storm()
 {
-	const char *only = getenv("only");
+	const char *only = getenv("only"), *watch = getenv("watch");
 
 	for (const pattern &p : patterns)
 		if (!only ||
 		    ("," + std::string(only) + ",").find("," + std::string(p.name) + ",") !=
 			    std::string::npos) {
+			if (watch) {
+				trace(p, stretches::reader::events(watch), stretches::reader());
+				continue;
+			}
 			run_alone(p, true);
-			trace(p);
+			trace(p, sleeps::reader::events(), sleeps::reader());
 		}
 	std::cout << "STORM READY" << std::endl;
 }

@@ -43,6 +43,7 @@
  * Mutants, each one a rule of the protocol left out or replaced:
  *  MUT_NO_REFCNT MUT_NO_MM_LOCK_SEQ MUT_NO_RECHECK MUT_NO_SEQ_CHECK
  *  MUT_NO_PMD_RECHECK MUT_CHECK_BEFORE_LOCK
+ *  MUT_JUDGE_EARLY      what kind of VMA it is is judged between the two sequences
  *  MUT_TYPESAFE         VMAs are freed at once, with further reads under the PTL
  *                       in their place: VALIDATE_MM, VALIDATE_SEQ_FIRST, and
  *                       VALIDATE_REFCNT, which leaves that check out of begin
@@ -278,7 +279,7 @@ inline map_unlock()
 proctype speculator(byte me)
 {
 	byte v = NONE, seq, t = NONE, orig, i;
-	byte s_flags, s_prot, s_anon;
+	byte s_flags, s_prot, s_anon, judged;
 	bool s_covers, write;
 
 	if
@@ -297,6 +298,9 @@ proctype speculator(byte me)
 	:: else
 	fi;
 	seq = vm_lock_seq[v];
+#ifdef MUT_JUDGE_EARLY
+	judged = vm_flags[v];
+#endif
 #ifndef MUT_NO_MM_LOCK_SEQ
 	if
 	:: seq == mm_lock_seq -> ABORT
@@ -312,6 +316,9 @@ proctype speculator(byte me)
 	:: vm_refcnt[v] == 0 -> ABORT
 	:: else
 	fi;
+#endif
+#ifndef MUT_JUDGE_EARLY
+	judged = vm_flags[v];			/* vma_can_speculate() */
 #endif
 	t = pmd;				/* spf_walk() */
 	if
@@ -333,6 +340,8 @@ proctype speculator(byte me)
 	/* The handlers believe what they are given before they can validate it. */
 #ifndef COMMIT_ONLY
 	assert(s_anon != POISON && s_flags == s_prot);
+	/* Nor do they judge again what was judged before the copy. */
+	assert(judged == s_flags);
 #endif
 	if
 	:: !s_covers -> ABORT

@@ -4,7 +4,8 @@
 # QEMU; they have scripts/lib.sh already.
 
 # shellcheck disable=SC2034
-emulator=(qemu-system-x86_64 -accel tcg,thread=multi -cpu max -smp 4 -m 512M
+accelerator=(-accel tcg,thread=multi)
+emulator=(qemu-system-x86_64 -cpu max -smp 4 -m 512M
 	-nographic -nodefaults -net none -serial stdio -no-reboot)
 # It says little, and its entry code has no trampoline.
 # shellcheck disable=SC2034
@@ -53,7 +54,7 @@ start_guest()
 
 	shift 4
 	rm -f "$dir"/{trace,gdb,console}
-	coproc guest { exec timeout 1200 "${emulator[@]}" "$@" \
+	coproc guest { exec timeout 1200 "${emulator[@]}" "${accelerator[@]}" "$@" \
 		-chardev socket,id=gdb,path="$dir/gdb",server=on,wait=off -gdb chardev:gdb \
 		-kernel "$build/arch/x86/boot/bzImage" -initrd "$work/initramfs" \
 		-append "$guest_words $words" \
@@ -104,7 +105,7 @@ run_guest()
 	# QEMU 7.2 may translate an instruction while the kernel replaces it, and keep the
 	# breakpoint that was there meanwhile. Then the kernel dies, or never goes on.
 	for try in 1 2 3; do
-		timeout --foreground "$limit" "${emulator[@]}" "$@" \
+		timeout --foreground "$limit" "${emulator[@]}" "${accelerator[@]}" "$@" \
 			-kernel "$build/arch/x86/boot/bzImage" -initrd "$work/initramfs" \
 			-append "$guest_words $words" </dev/null >"$dir/console" 2>&1 &&
 			status=0 || status=$?

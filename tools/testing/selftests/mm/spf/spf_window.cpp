@@ -22,6 +22,7 @@
 #include "race.hpp"
 #include "storm.hpp"
 #include "swap.hpp"
+#include "userfault.hpp"
 
 using namespace spf;
 
@@ -473,6 +474,46 @@ static void younger_anon_vma()
 }
 
 /*
+ * A userfaultfd is armed by who has the sequence that a fault has just read, and has it no
+ * more when the fault sees whether anybody has: that fault must not take the memory for
+ * what it was before.
+ */
+static void armed_vma()
+{
+	Arena arena(2);
+	Pages pages(arena.begin(), std::min<std::size_t>(arena.pages() / 2, 200));
+	Userfault userfault;
+	const unsigned pause = hold / 80;
+	auto write = [&](unsigned round) {
+		for (std::size_t page = 0; page < pages.count(); page++)
+			*pages.word(page) = round;
+	};
+	auto arm = [&](unsigned round, Race &race) {
+		/* Half of the VMA: to split it takes time, in which faults begin. */
+		while (!race.faulted(round)) {
+			userfault.arm(pages.begin(), pages.size(), UFFDIO_REGISTER_MODE_MISSING);
+			/* Another writer would have a sequence of its own. */
+			linger(4 * pause);
+			userfault.disarm(pages.begin(), pages.size());
+			/* Who waited goes on, and others with him. */
+			linger(4 * pause);
+		}
+		race.await_fault(round);
+		for (std::size_t page = 0; page < pages.count(); page++)
+			expect_word(pages.word(page), round, "who armed it");
+		arena.advise(0, pages.size(), MADV_DONTNEED);
+	};
+
+	*arena.page(arena.pages() - 1) = 1;
+	Race race(rounds, {{"sequence", pause}}, {write, [&](unsigned round) {
+							  arm(round, race);
+						  }});
+
+	race.run();
+	expect_consistent();
+}
+
+/*
  * fork() takes the permission to write away, and tells other CPUs when it has copied all
  * of the memory. Until then one of them still writes to the page, so no fault may copy it.
  */
@@ -656,6 +697,7 @@ int main(int argc, char **argv)
 				 {"recycled_vma", recycled_vma},
 				 {"recycled_file", recycled_file},
 				 {"younger_anon_vma", younger_anon_vma},
+				 {"armed_vma", armed_vma},
 				 {"fork",
 				  [] {
 					  Child([] {

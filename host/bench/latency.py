@@ -1,0 +1,111 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0
+"""Tables of the longest stretches without preemption and without interrupts.
+
+host/bench/latency runs this and says where things are: DIR/LABEL-WATCH/storm is what
+the storm in the guest said, see contend.cpp and stretches.hpp.
+"""
+import argparse
+import collections
+import json
+import pathlib
+import sys
+
+SCHEMA = 1
+WATCHED = {"preempt": "without preemption", "irq": "with interrupts off"}
+MOST = 15
+# Functions of mm/spf.c.
+SPECULATION = "spf_", "__vma_speculate", "vma_speculate", "snapshot_vma"
+
+
+class Stretches:
+	"""Those of one kernel, by the functions that began them."""
+
+	def __init__(self, path):
+		self.times = collections.defaultdict(collections.Counter)
+		self.faults = 0
+		self.wrong = []
+		with open(path / "storm") as file:
+			for line in file:
+				self.read(*line.split()[1:])
+		if not self.times:
+			self.wrong.append("nothing was traced")
+
+	def read(self, what, name=None, *words):
+		if what == "HELD":
+			self.times[words[0], words[1]].update({int(us): int(count)
+				for us, count in (word.split(":") for word in words[2:])})
+		elif what == "FAULTS":
+			self.faults += int(words[0])
+			if words[1] != "lost=0":
+				self.wrong.append(f"{name}: the trace has {words[1]} events")
+		elif what != "READY":
+			self.wrong.append(" ".join((what, name, *words)))
+
+	def longest(self, began=None):
+		times = [self.times.get(began, {})] if began else self.times.values()
+		return max((us for counter in times for us in counter), default=0)
+
+	def speculation(self):
+		"""What speculation began, and how long the longest of it is."""
+		return {began: self.longest(began) for began in self.times
+			if any(function.startswith(SPECULATION) for function in began)}
+
+	def json(self):
+		return {"faults": self.faults, "longest_us": self.longest(),
+			"speculation_us": max(self.speculation().values(), default=0),
+			"stretches": [{"caller": caller, "parent": parent, "times": times.total(),
+				"longest_us": max(times)} for (caller, parent), times in self.times.items()]}
+
+
+def print_table(title, kernels):
+	names = {began for kernel in kernels.values() for began in kernel.times}
+
+	def weight(began):
+		return max(kernel.longest(began) for kernel in kernels.values())
+
+	shown = sorted(sorted(names), key=weight, reverse=True)[:MOST]
+	shown += sorted({began for kernel in kernels.values() for began in kernel.speculation()} - set(shown))
+	heads = [f"{label:>12} times" for label in kernels]
+	print(f"\n{title}, microseconds of 62.5 instructions: the longest, by what began it")
+	print(f"{'function, for whom':60}" + "".join(f"{head:>22}" for head in heads))
+	for caller, parent in shown:
+		print(f"{caller + ', ' + parent:60}" + "".join("{:>12,}{:>10,}".format(
+			kernel.longest((caller, parent)), kernel.times.get((caller, parent),
+				collections.Counter()).total()) for kernel in kernels.values()))
+	print(f"{'of all':60}" + "".join(f"{kernel.longest():>12,}{'':10}" for kernel in kernels.values()))
+
+
+def parse_arguments():
+	parser = argparse.ArgumentParser(description=__doc__)
+	for name in ("dir", "json"):
+		parser.add_argument("--" + name, type=pathlib.Path, required=True)
+	for name in ("commit", "emulator"):
+		parser.add_argument("--" + name, required=True)
+	parser.add_argument("labels", nargs="+")
+	return parser.parse_args()
+
+
+def main():
+	args = parse_arguments()
+	wrong, result = [], {}
+	for watch, title in WATCHED.items():
+		kernels = {label: Stretches(args.dir / f"{label}-{watch}") for label in args.labels}
+		print_table(title.capitalize(), kernels)
+		result[watch] = {label: kernel.json() for label, kernel in kernels.items()}
+		first = next(iter(kernels.values())).longest()
+		for label, kernel in kernels.items():
+			wrong += [f"{label}, {watch}: {sentence}" for sentence in kernel.wrong]
+			wrong += [f"{label}, {' '.join(began)}: {us} us {title}, and the longest of "
+				f"{args.labels[0]} is {first} us"
+				for began, us in kernel.speculation().items() if us > first]
+	with open(args.json, "w") as file:
+		json.dump({"schema": SCHEMA, "commit": args.commit, "emulator": args.emulator,
+			"wrong": wrong, **result}, file, indent="\t")
+		file.write("\n")
+	for sentence in wrong:
+		print(f"FAIL: {sentence}.")
+	return bool(wrong)
+
+
+sys.exit(main())
