@@ -439,6 +439,7 @@ int main(int argc, char **argv)
 	}
 	try {
 		set_up();
+		tracefs::set_up();
 		storm();
 	} catch (const std::exception &error) {
 		std::cout << "STORM FAILED " << error.what() << std::endl;

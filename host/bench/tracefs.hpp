@@ -4,7 +4,6 @@
  */
 #pragma once
 
-#include <cerrno>
 #include <cstdint>
 #include <fstream>
 #include <stdexcept>
@@ -38,6 +37,14 @@ inline uint64_t time(const std::string &line, size_t end)
 	       std::stoull(line.substr(dot + 1, end - dot - 1));
 }
 
+/* Before anything else. */
+inline void set_up()
+{
+	mkdir(root, 0755);
+	if (mount("tracefs", root, "tracefs", 0, nullptr))
+		throw std::runtime_error("tracefs cannot be mounted");
+}
+
 /* An event or a directory of them, the events of it that count, and what it triggers then. */
 struct event {
 	std::string name, filter, trigger;
@@ -48,9 +55,6 @@ class tracing {
 public:
 	explicit tracing(std::vector<event> some) : events(std::move(some))
 	{
-		mkdir(root, 0755);
-		if (mount("tracefs", root, "tracefs", 0, nullptr) && errno != EBUSY)
-			throw std::runtime_error("tracefs cannot be mounted");
 		set("tracing_on", "0");
 		set("trace_clock", "mono");
 		set("buffer_size_kb", "32768");
