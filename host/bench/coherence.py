@@ -6,11 +6,13 @@ host/bench/coherence runs this and says where things are: DIR/LABEL-THREADS/ has
 each recording, what the replay printed (see replay.cpp), what the storm said, and the
 names of addresses.
 """
-import argparse
 import collections
-import json
-import pathlib
 import sys
+
+# The repository is where outcome.py is: leave no cache in it.
+sys.dont_write_bytecode = True
+
+import outcome  # noqa: E402
 
 SCHEMA = 1
 SHOWN = 8, 32, 64
@@ -136,11 +138,7 @@ def print_moved(label, name, kind):
 
 
 def parse_arguments():
-	parser = argparse.ArgumentParser(description=__doc__)
-	for name in ("dir", "json"):
-		parser.add_argument("--" + name, type=pathlib.Path, required=True)
-	for name in ("commit", "emulator"):
-		parser.add_argument("--" + name, required=True)
+	parser = outcome.parser(__doc__)
 	parser.add_argument("labels", nargs="+")
 	return parser.parse_args()
 
@@ -159,15 +157,10 @@ def main():
 			for label, recording in recordings.items():
 				for name, kind in recording.kinds.items():
 					show(label, name, kind)
-	with open(args.json, "w") as file:
-		json.dump({"schema": SCHEMA, "commit": args.commit, "emulator": args.emulator,
-			"parameters": parameters, "wrong": wrong, "recordings": {label: {name: kind.json()
-				for name, kind in recording.kinds.items()}
-				for label, recording in recordings.items()}}, file, indent="\t")
-		file.write("\n")
-	for sentence in wrong:
-		print(f"FAIL: {sentence}.")
-	return bool(wrong)
+	outcome.write(args, SCHEMA, parameters=parameters, wrong=wrong, recordings={
+		label: {name: kind.json() for name, kind in recording.kinds.items()}
+		for label, recording in recordings.items()})
+	return outcome.judge(wrong)
 
 
 sys.exit(main())

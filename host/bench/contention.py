@@ -5,12 +5,14 @@
 host/bench/contention runs this and says where things are: DIR/LABEL-ROUND/storm is
 what the storm in the guest said, see contend.cpp.
 """
-import argparse
 import collections
-import json
-import pathlib
 import statistics
 import sys
+
+# The repository is where outcome.py is: leave no cache in it.
+sys.dont_write_bytecode = True
+
+import outcome  # noqa: E402
 
 SCHEMA = 1
 # What threads of the storm wait for each other in, which is not about memory.
@@ -193,12 +195,8 @@ def places(counts):
 
 
 def parse_arguments():
-	parser = argparse.ArgumentParser(description=__doc__)
-	for name in ("dir", "json"):
-		parser.add_argument("--" + name, type=pathlib.Path, required=True)
+	parser = outcome.parser(__doc__)
 	parser.add_argument("--rounds", type=int, required=True)
-	for name in ("commit", "emulator"):
-		parser.add_argument("--" + name, required=True)
 	parser.add_argument("labels", nargs="+")
 	return parser.parse_args()
 
@@ -208,15 +206,10 @@ def main():
 	kernels = {label: Kernel(args.dir, label, args.rounds) for label in args.labels}
 	wrong = [f"{label}: {sentence}" for label, kernel in kernels.items() for sentence in kernel.wrong]
 	print_tables(kernels)
-	with open(args.json, "w") as file:
-		json.dump({"schema": SCHEMA, "commit": args.commit, "emulator": args.emulator,
-			"rounds": args.rounds, "wrong": wrong, "kernels": {
-				label: {name: pattern.json() for name, pattern in kernel.patterns.items()}
-				for label, kernel in kernels.items()}}, file, indent="\t")
-		file.write("\n")
-	for sentence in wrong:
-		print(f"FAIL: {sentence}.")
-	return bool(wrong)
+	outcome.write(args, SCHEMA, rounds=args.rounds, wrong=wrong, kernels={
+		label: {name: pattern.json() for name, pattern in kernel.patterns.items()}
+		for label, kernel in kernels.items()})
+	return outcome.judge(wrong)
 
 
 sys.exit(main())

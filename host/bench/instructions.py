@@ -5,15 +5,14 @@
 host/bench/instructions runs this and says where things are: DIR/LABEL/ has, of each
 kernel, what the plugin counted, what the storm said, and the kernel's symbols.
 """
-import argparse
 import collections
-import json
 import pathlib
 import sys
 
-# The repository is where host/plugin/symbols.py is: leave no cache in it.
+# The repository is where outcome.py and host/plugin/symbols.py are: leave no cache in it.
 sys.dont_write_bytecode = True
 
+import outcome  # noqa: E402
 from symbols import functions  # noqa: E402
 
 SCHEMA = 1
@@ -202,13 +201,11 @@ def more_than_expected(path, tables):
 
 
 def parse_arguments():
-	parser = argparse.ArgumentParser(description=__doc__)
-	parser.add_argument("--dir", type=pathlib.Path, required=True)
+	parser = outcome.parser(__doc__)
 	parser.add_argument("--top", type=int, default=0)
 	for name in ("record", "expect"):
 		parser.add_argument("--" + name, type=pathlib.Path)
-	for name in ("json", "commit", "emulator", "compiler"):
-		parser.add_argument("--" + name, required=True)
+	parser.add_argument("--compiler", required=True)
 	parser.add_argument("columns", nargs="+", metavar="LABEL=BUILD_DIR[,off]")
 	return parser.parse_args()
 
@@ -236,18 +233,13 @@ def main():
 			"faults left out (build: with faults)", labels, tables["calls"], statistic)
 	for row in tables["faults"] + tables["calls"] if args.top else []:
 		print_functions(labels, row, args.top)
-	with open(args.json, "w") as file:
-		json.dump({"schema": SCHEMA, "commit": args.commit, "emulator": args.emulator,
-			"compiler": args.compiler, "columns": columns, **tables}, file, indent="\t")
-		file.write("\n")
+	outcome.write(args, SCHEMA, compiler=args.compiler, columns=columns, **tables)
 	wrong = [f"{label}: {sentence}" for label, kernel in kernels.items() for sentence in kernel.wrong]
 	if args.expect:
 		wrong += more_than_expected(args.expect, tables)
 	if args.record and not wrong:
 		record(args.record, tables, args.compiler)
-	for sentence in wrong:
-		print(f"FAIL: {sentence}.")
-	return bool(wrong)
+	return outcome.judge(wrong)
 
 
 sys.exit(main())

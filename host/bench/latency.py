@@ -5,11 +5,13 @@
 host/bench/latency runs this and says where things are: DIR/LABEL-WATCH/storm is what
 the storm in the guest said, see contend.cpp and stretches.hpp.
 """
-import argparse
 import collections
-import json
-import pathlib
 import sys
+
+# The repository is where outcome.py is: leave no cache in it.
+sys.dont_write_bytecode = True
+
+import outcome  # noqa: E402
 
 SCHEMA = 1
 WATCHED = {"preempt": "without preemption", "irq": "with interrupts off"}
@@ -77,11 +79,7 @@ def print_table(title, kernels):
 
 
 def parse_arguments():
-	parser = argparse.ArgumentParser(description=__doc__)
-	for name in ("dir", "json"):
-		parser.add_argument("--" + name, type=pathlib.Path, required=True)
-	for name in ("commit", "emulator"):
-		parser.add_argument("--" + name, required=True)
+	parser = outcome.parser(__doc__)
 	parser.add_argument("labels", nargs="+")
 	return parser.parse_args()
 
@@ -99,13 +97,8 @@ def main():
 			wrong += [f"{label}, {' '.join(began)}: {us} us {title}, and the longest of "
 				f"{args.labels[0]} is {first} us"
 				for began, us in kernel.speculation().items() if us > first]
-	with open(args.json, "w") as file:
-		json.dump({"schema": SCHEMA, "commit": args.commit, "emulator": args.emulator,
-			"wrong": wrong, **result}, file, indent="\t")
-		file.write("\n")
-	for sentence in wrong:
-		print(f"FAIL: {sentence}.")
-	return bool(wrong)
+	outcome.write(args, SCHEMA, wrong=wrong, **result)
+	return outcome.judge(wrong)
 
 
 sys.exit(main())
