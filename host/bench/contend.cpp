@@ -13,7 +13,6 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <cstdlib>
 #include <mutex>
 #include <random>
 #include <sys/prctl.h>
@@ -258,12 +257,10 @@ public:
 		}
 		self.steps(10, [] {
 			const pid_t pid = fork();
-			int status;
 
 			if (!pid)
 				_exit(0);
-			require(pid > 0, "fork");
-			require(waitpid(pid, &status, 0) == pid && !status, "a child");
+			wait_for(pid);
 		});
 		done = true;
 	}
@@ -365,24 +362,12 @@ constexpr pattern patterns[] = {
 	{"stacks", run<stacks>}, {"forks", run<forks>},         {"mappings", run<mappings>},
 };
 
-/* In a process of its own, which leaves nothing to the next. */
-void run_alone(const pattern &p, bool told)
+void run_traceable(const pattern &p, bool told)
 {
-	int status;
-	const pid_t pid = fork();
-
-	require(pid >= 0, "fork");
-	if (!pid) {
-		try {
-			require(!prctl(PR_SET_NAME, tracefs::comm), "prctl");
-			p.run(p.name, told);
-			_exit(0);
-		} catch (const std::exception &error) {
-			std::cout << "STORM FAILED " << p.name << ": " << error.what() << std::endl;
-			_exit(1);
-		}
-	}
-	require(waitpid(pid, &status, 0) == pid && !status, "a process of the storm's");
+	run_alone(p.name, [&] {
+		require(!prctl(PR_SET_NAME, tracefs::comm), "prctl");
+		p.run(p.name, told);
+	});
 }
 
 /* The same again, but for its numbers, which tracing has changed. */
@@ -393,7 +378,7 @@ void trace(const pattern &p, const std::vector<tracefs::event> &events, Reader r
 	const counters before = vmstat({"pgfault"});
 	tracefs::tracing tracing(events);
 
-	run_alone(p, false);
+	run_traceable(p, false);
 	const counters after = vmstat({"pgfault"});
 	const uint64_t lost = tracing.end([&](const std::string &text) {
 		reader.line(text,
@@ -412,19 +397,18 @@ void trace(const pattern &p, const std::vector<tracefs::event> &events, Reader r
 
 void storm()
 {
-	const char *only = getenv("only"), *watch = getenv("watch");
+	const char *watch = getenv("watch");
 
-	for (const pattern &p : patterns)
-		if (!only ||
-		    ("," + std::string(only) + ",").find("," + std::string(p.name) + ",") !=
-			    std::string::npos) {
-			if (watch) {
-				trace(p, stretches::reader::events(watch), stretches::reader());
-				continue;
-			}
-			run_alone(p, true);
-			trace(p, sleeps::reader::events(), sleeps::reader());
+	for (const pattern &p : patterns) {
+		if (!wanted(p.name))
+			continue;
+		if (watch) {
+			trace(p, stretches::reader::events(watch), stretches::reader());
+			continue;
 		}
+		run_traceable(p, true);
+		trace(p, sleeps::reader::events(), sleeps::reader());
+	}
 	std::cout << "STORM READY" << std::endl;
 }
 

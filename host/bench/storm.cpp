@@ -88,14 +88,6 @@ constexpr workload workloads[] = {
 constexpr unsigned int crews[] = {0, 1, 4, 2}, racers = 3;
 constexpr const char *crew_names[] = {"alone", "1", "4", "2"};
 
-void wait_for(pid_t pid)
-{
-	int status;
-
-	require(pid >= 0, "fork");
-	require(waitpid(pid, &status, 0) == pid && !status, "a process of the storm's");
-}
-
 char *three_pages(int flags)
 {
 	return map_anonymous(nullptr, 3 * page, flags);
@@ -407,32 +399,6 @@ void run(const call &c, unsigned int kind, unsigned int crew)
 	report(kind, c.name, crew_names[crew], stretches, {});
 }
 
-/* Each in a process of its own, which leaves nothing to the next. */
-template <class What> void run_alone(const What &what, unsigned int kind, unsigned int crew)
-{
-	const pid_t pid = fork();
-
-	if (!pid) {
-		try {
-			run(what, kind, crew);
-			_exit(0);
-		} catch (const std::exception &error) {
-			std::cout << "STORM FAILED " << what.name << ": " << error.what()
-				  << std::endl;
-			_exit(1);
-		}
-	}
-	wait_for(pid);
-}
-
-bool wanted(const char *name)
-{
-	const char *only = getenv("only");
-
-	return !only || ("," + std::string(only) + ",").find("," + std::string(name) + ",") !=
-				std::string::npos;
-}
-
 void storm()
 {
 	unsigned int kind = marks::none;
@@ -440,12 +406,14 @@ void storm()
 	for (const workload &w : workloads)
 		for (unsigned int crew = 0; crew < std::size(crews); crew++)
 			if (kind++; wanted(w.name) && w.raced == (crew == racers))
-				run_alone(w, kind, crew);
+				run_alone(w.name, [&] { run(w, kind, crew); });
 	kind = 0;
 	for (const call &c : calls)
 		for (unsigned int crew = 0; crew < 2; crew++, kind++)
 			if (wanted(c.name))
-				run_alone(c, kind + (c.load ? marks::loads : marks::calls), crew);
+				run_alone(c.name, [&] {
+					run(c, kind + (c.load ? marks::loads : marks::calls), crew);
+				});
 	mark(marks::finish);
 	std::cout << "STORM READY" << std::endl;
 }

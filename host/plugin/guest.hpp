@@ -7,6 +7,7 @@
 
 #include <cerrno>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <iostream>
@@ -132,6 +133,40 @@ public:
 private:
 	pid_t pid;
 };
+
+inline void wait_for(pid_t pid)
+{
+	int status;
+
+	require(pid >= 0, "fork");
+	require(waitpid(pid, &status, 0) == pid && !status, "a process of the storm's");
+}
+
+/* In a process of its own, which leaves nothing to the next. */
+template <class Body> void run_alone(const char *name, Body body)
+{
+	const pid_t pid = fork();
+
+	if (!pid) {
+		try {
+			body();
+			_exit(0);
+		} catch (const std::exception &error) {
+			std::cout << "STORM FAILED " << name << ": " << error.what() << std::endl;
+			_exit(1);
+		}
+	}
+	wait_for(pid);
+}
+
+/* Whether the variable "only" in the environment, if there is one, has the name. */
+inline bool wanted(const char *name)
+{
+	const char *only = getenv("only");
+
+	return !only || ("," + std::string(only) + ",").find("," + std::string(name) + ",") !=
+				std::string::npos;
+}
 
 /* Threads that all have come as far as this. */
 class meeting {
