@@ -347,11 +347,6 @@ inline bool change_policy(Storm &storm, Dice &dice)
 	}
 }
 
-inline bool compact(Storm &, Dice &)
-{
-	return write_file("/proc/sys/vm/compact_memory", "1") == 0;
-}
-
 inline Needs needs_numa_balancing()
 {
 	needs_two_nodes();
@@ -414,8 +409,9 @@ inline int take_away(const std::string &block)
 
 /*
  * Soft offlining waits for hotplug with a reference to its page; hotplug waits, for ever,
- * until nobody but itself has one. So that the two of them do not meet, whoever does
- * either waits here, in whatever process.
+ * until nobody but itself has one. Compaction scans the pages of a zone without asking
+ * whether they are still there, and may oops when hotplug poisons their struct pages. So
+ * that these do not meet hotplug, whoever does any of this waits here, in whatever process.
  */
 class HotplugTurn {
 public:
@@ -436,6 +432,13 @@ public:
 private:
 	int fd_;
 };
+
+inline bool compact(Storm &, Dice &)
+{
+	HotplugTurn turn;
+
+	return write_file("/proc/sys/vm/compact_memory", "1") == 0;
+}
 
 /*
  * Takes the memory away in which a page of the storm lies, with all else that is there.
