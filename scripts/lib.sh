@@ -215,8 +215,19 @@ logged()
 	set -e
 }
 
+# tested_by FILE...: names what there is to test, and the files that it is tested by. Of two
+# commits that differ in documentation alone it is the same.
+tested_by()
+{
+	{
+		git -C "$linux" ls-tree -r HEAD | grep -v $'\tDocumentation/'
+		git -C "$linux" diff HEAD
+		(cd "$top" && sha1sum host/configs/* "$@")
+	} | sha1sum | cut -c 1-12
+}
+
 # try_and_keep RESULT LOG TITLE command...: run it, keep in RESULT how it ended, with the
-# commit and the date, and count it in passed or failed.
+# commit, the date, and "tested" if that is set, and count it in passed or failed.
 try_and_keep()
 {
 	local result=$1 log=$2 title=$3 status verdict=failed
@@ -231,7 +242,7 @@ try_and_keep()
 		failed=$((failed + 1))
 		tail -n 25 "$log" | sed 's/^/    /'
 	fi
-	say "$verdict $(commit_id) $(date -I)" >"$result"
+	say "$verdict $(commit_id) $(date -I)${tested:+ $tested}" >"$result"
 	say "$title: $(cat "$result")"
 }
 
@@ -253,25 +264,24 @@ all_of()
 }
 
 # sitting WORK CHOSEN NAME...: try each; where their number CHOSEN is 0, so that nobody has
-# chosen them, only those that have not passed with this commit. command_of NAME sets
-# "command" to what is to be run.
+# chosen them, only those that have not passed with the same source. command_of NAME sets
+# "command" to what is to be run, and "tested" to what tested_by makes of it.
 sitting()
 {
-	local work=$1 chosen=$2 commit name result command=()
+	local work=$1 chosen=$2 name result tested command=()
 
 	shift 2
-	commit=$(commit_id)
 	passed=0
 	failed=0
 	for name; do
 		result=$work/$name.result
+		command_of "$name"
 		if [ "$chosen" -eq 0 ] &&
-		   [ "$(cut -d ' ' -f 1,2 "$result" 2>/dev/null)" = "passed $commit" ]; then
+		   [ "$(cut -d ' ' -f 1,4 "$result" 2>/dev/null)" = "passed $tested" ]; then
 			say "$name: $(cat "$result")"
 			passed=$((passed + 1))
 			continue
 		fi
-		command_of "$name"
 		try_and_keep "$result" "$work/$name.log" "$name" "${command[@]}"
 	done
 }

@@ -6,7 +6,6 @@ host/bench/instructions runs this and says where things are: DIR/LABEL/ has, of 
 kernel, what the plugin counted, what the storm said, and the kernel's symbols.
 """
 import collections
-import pathlib
 import sys
 
 # The repository is where outcome.py and host/plugin/symbols.py are: leave no cache in it.
@@ -165,46 +164,18 @@ def print_functions(labels, row, most):
 
 
 def medians(tables):
-	"""(name, threads, label, median, tolerance) of all rows."""
+	"""What outcome compares with what is expected."""
 	for table, rows in tables.items():
 		for row in rows:
-			tolerance = CALL_TOLERANCE if table == "calls" else TOLERANCE[row["threads"]]
+			share = CALL_TOLERANCE if table == "calls" else TOLERANCE[row["threads"]]
 			for label, kernel in row["kernels"].items():
-				yield row["name"], row["threads"], label, kernel["median"], tolerance
-
-
-def record(path, tables, compiler):
-	with open(path, "w") as file:
-		file.write("# SPDX-License-Identifier: GPL-2.0\n"
-			"# Median kernel instructions, as host/bench/instructions --record wrote them.\n"
-			f"# Compiler: {compiler}\n")
-		for name, threads, label, median, _ in medians(tables):
-			file.write(f"{name} {threads} {label} {median}\n")
-
-
-def more_than_expected(path, tables):
-	"""Sentences on what takes more instructions than when it was recorded."""
-	expected = {}
-	with open(path) as file:
-		for line in file:
-			if not line.startswith("#"):
-				*key, median = line.split()
-				expected[tuple(key)] = int(median)
-	for *key, median, tolerance in medians(tables):
-		least = expected.get(tuple(key))
-		name = ", ".join(key)
-		if least is None:
-			yield f"{name}: {path.name} does not know it; record it again"
-		elif median > least * (1 + tolerance):
-			yield (f"{name}: {median} instructions, {median / least - 1:.1%} more than the {least} "
-				f"expected; {tolerance:.0%} are allowed")
+				yield (row["name"], row["threads"], label), kernel["median"], share, 0
 
 
 def parse_arguments():
 	parser = outcome.parser(__doc__)
 	parser.add_argument("--top", type=int, default=0)
-	for name in ("record", "expect"):
-		parser.add_argument("--" + name, type=pathlib.Path)
+	outcome.add_expectations(parser)
 	parser.add_argument("--compiler", required=True)
 	parser.add_argument("columns", nargs="+", metavar="LABEL=BUILD_DIR[,off]")
 	return parser.parse_args()
@@ -236,9 +207,11 @@ def main():
 	outcome.write(args, SCHEMA, compiler=args.compiler, columns=columns, **tables)
 	wrong = [f"{label}: {sentence}" for label, kernel in kernels.items() for sentence in kernel.wrong]
 	if args.expect:
-		wrong += more_than_expected(args.expect, tables)
+		wrong += outcome.more_than_expected(args.expect, medians(tables), "instructions")
 	if args.record and not wrong:
-		record(args.record, tables, args.compiler)
+		outcome.record(args.record, [
+			"Median kernel instructions, as host/bench/instructions --record wrote them.",
+			f"Compiler: {args.compiler}"], medians(tables))
 	return outcome.judge(wrong)
 
 
