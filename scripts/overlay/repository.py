@@ -16,6 +16,9 @@ from git import Refusal, environment
 FOLDERS = ("Documentation arch block crypto drivers fs include init io_uring ipc kernel lib mm "
            "net rust samples security sound tools usr virt").split()
 
+# What is in them and not for the kernel.
+OWN = "Documentation/results.rst",
+
 ADDS = re.compile(r"^Adds: (\S.*)$")
 
 
@@ -111,7 +114,7 @@ class Repository:
         extra = sorted(os.path.relpath(os.path.join(at, file), self.top)
                        for folder in FOLDERS for at, _, files in os.walk(self.top / folder)
                        for file in files)
-        extra = [path for path in extra if path not in named]
+        extra = [path for path in extra if path not in named and path not in OWN]
         if not extra:
             return []
         # Outside a git repository this fails, and nothing is ignored.
