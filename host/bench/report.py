@@ -4,36 +4,31 @@
 
 scripts/bench runs this and says where things are: DIR has what each step printed
 (STEP.log) and left for programs (STEP.json, sizes.tsv). Writes report.txt, summary.json
-and summary.svg there, and prints what the series means to reach, and whether it does.
+and summary.svg to OUT, and prints what the series means to reach, and whether it does.
 """
 import argparse
 import csv
-import io
 import json
-import os
 import pathlib
 import statistics
 import sys
 
-import matplotlib
+# The repository is where storm_report is: leave no cache in it.
+sys.dont_write_bytecode = True
 
-matplotlib.use("svg")
-# Identifiers in the SVG are otherwise random, and fonts those of the machine.
-matplotlib.rcParams.update({"svg.hashsalt": "spf", "svg.fonttype": "path",
-	"font.family": "DejaVu Sans", "font.size": 9, "axes.axisbelow": True})
-
-from matplotlib.figure import Figure  # noqa: E402
-from matplotlib.ticker import NullFormatter  # noqa: E402
+from storm_report import replace_file, svg  # noqa: E402
 
 SCHEMA = 1
 STEPS = "instructions", "coherence", "contention", "sizes"
 FIRST, ON = "vma_lock", "on"
-COLORS = {"vma_lock": "#777777", "mmap_lock": "#bbbbbb", "off": "#c2611f", "on": "#1f6fb2"}
+COLORS = {"vma_lock": "#777777", "mmap_lock": "#bbbbbb", **svg.COLORS}
 CHEAPER = (("read_zero", "alone"), ("spurious", "2"))
 WRITES = "refault", "copy_zero"
 REFUSED = "file_shared", "file_write", "file_copy"
 # What the model made of the unpatched kernel before any of this, at 8 and 32 CPUs.
 EFFICIENCY = {8: 0.87, 32: 0.51}
+MODES = {"locks_honoured": "all shared",
+	"batches_apart": "but for batches of the LRU and the allocator"}
 
 
 class Measured:
@@ -100,12 +95,13 @@ def targets(made):
 		got = max(of_mm(point) for point in made.kinds(ON)[kind]["locks_left_out"])
 		yield (f"{kind}: transfers of mm_struct and vm_area_struct (but rss_stat, tlb_gen): 0.00",
 			f"{got:.4f}", got < 0.005)
-		ratio = (made.point(ON, kind, "locks_honoured", 64)["faults_per_million_cycles"] /
-			made.point(FIRST, kind, "locks_honoured", 64)["faults_per_million_cycles"])
-		yield f"{kind}: modelled throughput at 64 CPUs at least doubled", f"{ratio:.2f}", ratio >= 2
+		for mode, how in MODES.items():
+			ratio = (made.point(ON, kind, mode, 64)["faults_per_million_cycles"] /
+				made.point(FIRST, kind, mode, 64)["faults_per_million_cycles"])
+			yield (f"{kind}: modelled throughput at 64 CPUs at least doubled, {how}", f"{ratio:.2f}",
+				ratio >= 2)
 		got = made.point(ON, kind, "batches_apart", 64)["efficiency"]
-		yield (f"{kind}: at least 0.9 of linear at 64 CPUs, batches of the LRU and the allocator apart",
-			f"{got:.3f}", got >= 0.9)
+		yield f"{kind}: at least 0.9 of linear at 64 CPUs, {how}", f"{got:.3f}", got >= 0.9
 	slept = sum(sleep["times"] for pattern in made.contention["kernels"][ON].values()
 		for sleep in pattern["sleeps"] if sleep["where"] == "speculation")
 	yield "faults that slept while they were speculated on: none", str(slept), not slept
@@ -157,7 +153,7 @@ def draw_instructions(axes, made):
 	axes.axhline(0, color=COLORS[FIRST], linewidth=1)
 	axes.set_xticks(range(len(rows)), [name for name, _ in rows], rotation=45, ha="right")
 	axes.set_ylabel("median instructions\nmore than vma_lock")
-	axes.yaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1, decimals=0))
+	axes.yaxis.set_major_formatter(svg.PercentFormatter(1, decimals=0))
 	axes.legend(frameon=False, fontsize=8)
 
 
@@ -170,7 +166,7 @@ def draw_model(panels, made):
 				color=color, label=label)
 		axes.set_xscale("log", base=2)
 		axes.set_yscale("log", base=2)
-		axes.xaxis.set_minor_formatter(NullFormatter())
+		axes.xaxis.set_minor_formatter(svg.NullFormatter())
 		axes.set_title(f"{kind} faults in one VMA", fontsize=9)
 		axes.set_xlabel("CPUs (model)")
 	panels[0].set_ylabel("faults in a million cycles")
@@ -194,7 +190,7 @@ def draw_sleeps(axes, made):
 
 
 def draw(made, args):
-	figure = Figure(figsize=(10.5, 11), layout="constrained")
+	figure = svg.Figure(figsize=(10.5, 11), layout="constrained")
 	rows = figure.subfigures(3, 1, height_ratios=(1.1, 1, 1))
 	draw_instructions(rows[0].subplots(), made)
 	draw_model(rows[1].subplots(1, len(made.kinds(ON)), sharey=True), made)
@@ -204,9 +200,7 @@ def draw(made, args):
 		axes.grid(axis="y", color="#dddddd", linewidth=0.7)
 	figure.suptitle(f"Page faults of Linux {args.kernel}, x86_64: counted, modelled, and traced under "
 		"TCG", fontsize=10.5)
-	out = io.StringIO()
-	figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
-	return out.getvalue()
+	return svg.render(figure)
 
 
 def report(made, args, reached):
@@ -223,17 +217,11 @@ def report(made, args, reached):
 	return "\n".join(lines) + "\n"
 
 
-def replace_file(path, text):
-	"""An interrupted report must not leave half a file under the final name."""
-	new = path.with_name(path.name + ".new")
-	new.write_text(text, encoding="utf-8")
-	os.replace(new, path)
-
-
 def parse_arguments():
 	parser = argparse.ArgumentParser(description=__doc__,
 		formatter_class=argparse.RawDescriptionHelpFormatter)
-	parser.add_argument("--dir", type=pathlib.Path, required=True)
+	for name in ("dir", "out"):
+		parser.add_argument("--" + name, type=pathlib.Path, required=True)
 	for name in ("kernel", "machine", "emulator", "compiler"):
 		parser.add_argument("--" + name, required=True)
 	parser.add_argument("--column", nargs=2, action="append", metavar=("LABEL", "WHAT"), required=True)
@@ -244,10 +232,10 @@ def main():
 	args = parse_arguments()
 	made = Measured(args.dir)
 	reached = list(targets(made))
-	replace_file(args.dir / "summary.json", json.dumps(summary(made, args, reached), indent="\t") + "\n")
-	replace_file(args.dir / "summary.svg", draw(made, args))
+	replace_file(args.out / "summary.json", json.dumps(summary(made, args, reached), indent="\t") + "\n")
+	replace_file(args.out / "summary.svg", draw(made, args))
 	text = report(made, args, reached)
-	replace_file(args.dir / "report.txt", text)
+	replace_file(args.out / "report.txt", text)
 	print(text.split("\n== ")[0])
 
 

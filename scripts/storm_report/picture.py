@@ -1,26 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
 """The comparison as a picture: the same summary always gives the same SVG."""
-import io
-
-from storm_report import ReportError
-
-try:
-	import matplotlib
-except ImportError as error:
-	raise ReportError("the picture needs matplotlib: "
-		"apt-get install python3-matplotlib") from error
-
-matplotlib.use("svg")
-# Identifiers in the SVG are otherwise random, and fonts those of the machine.
-matplotlib.rcParams.update({"svg.hashsalt": "spf", "svg.fonttype": "path",
-	"font.family": "DejaVu Sans", "font.size": 9, "axes.axisbelow": True})
-
-from matplotlib.figure import Figure  # noqa: E402
-from matplotlib.ticker import EngFormatter, NullFormatter, PercentFormatter  # noqa: E402
-
+from storm_report.svg import (COLORS, EngFormatter, Figure, NullFormatter, PercentFormatter,
+	render)
 from storm_report.table import by_name, with_most_threads  # noqa: E402
 
-COLORS = {"off": "#c2611f", "on": "#1f6fb2"}
 ACROSS = 4		# panels in a row
 REASONS = 9		# that have a colour of their own
 
@@ -109,7 +92,4 @@ def draw(result):
 	if result["accelerator"] == "tcg":
 		title += "\nEmulated by TCG: time is not real. Compare off with on, mind the spread"
 	figure.suptitle(title, fontsize=10.5)
-
-	out = io.StringIO()
-	figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
-	return out.getvalue()
+	return render(figure)
