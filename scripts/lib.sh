@@ -359,7 +359,7 @@ fi
 #
 #	target		names results
 #	build_name	names its kernel's build and initramfs: both MMUs have one kernel
-#	fragments	options of its kernels, and of its debug kernel besides
+#	fragments	options of its kernels, and of those for --check and --debug besides
 #	storm_size	MiB that the checks' storms are about: 4,096 pages
 #	patience	how many times as long as x86-64 it may take
 #	emulated	what QEMU has or lacks where it emulates the processor
@@ -368,7 +368,7 @@ fi
 # shellcheck disable=SC2034
 {
 	target=$ARCH build_name=$ARCH
-	fragments=(guest "$ARCH") debug_fragments=(check debug)
+	fragments=(guest "$ARCH") check_fragments=(check) debug_fragments=(debug)
 	storm_size=16 patience=1 emulated=() qemu_least=
 	case $ARCH in
 	x86_64)
@@ -376,6 +376,7 @@ fi
 		kernel_arch=x86 kernel_image=arch/x86/boot/bzImage
 		qemu=qemu-system-x86_64 qemu_package=qemu-system-x86
 		machine=(-machine pc -cpu max)
+		check_fragments+=(x86_64-check)
 		guest_words="console=ttyS0 memhp_default_state=online_movable"
 		;;
 	arm64)
