@@ -210,7 +210,7 @@ logged()
 	shift
 	set +e
 	(set -e; "$@") 2>&1 </dev/null | tee "$log" |
-		grep --line-buffered -E "^(build|boot|documentation)[ :]$([ "$SPF_WATCHED" = no ] || say '|^ok [0-9]')"
+		grep --line-buffered -E "^(build|boot|documentation)(:| [^ ]+:)$([ "$SPF_WATCHED" = no ] || say '|^ok [0-9]')"
 	status=${PIPESTATUS[0]}
 	set -e
 }

@@ -16,7 +16,6 @@
 #include <mutex>
 #include <random>
 #include <sys/prctl.h>
-#include <sys/reboot.h>
 #include <thread>
 #include <vector>
 
@@ -428,5 +427,5 @@ int main(int argc, char **argv)
 	} catch (const std::exception &error) {
 		std::cout << "STORM FAILED " << error.what() << std::endl;
 	}
-	reboot(RB_AUTOBOOT);
+	return end_guest();
 }

@@ -14,7 +14,6 @@
 #include <malloc.h>
 #include <memory>
 #include <mutex>
-#include <sys/reboot.h>
 #include <thread>
 #include <vector>
 
@@ -444,5 +443,5 @@ int main(int argc, char **argv)
 	} catch (const std::exception &error) {
 		std::cout << "STORM FAILED " << error.what() << std::endl;
 	}
-	reboot(RB_AUTOBOOT);
+	return end_guest();
 }

@@ -21,8 +21,10 @@
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/reboot.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <termios.h>
 #include <unistd.h>
 
 #include "marks.hpp"
@@ -220,6 +222,14 @@ inline void set_up()
 	require(!mkdir("/proc", 0755) || errno == EEXIST, "mkdir /proc");
 	require(!mount("proc", "/proc", "proc", 0, nullptr), "mount /proc");
 	map_anonymous(reinterpret_cast<void *>(marks::base), marks::size, MAP_FIXED_NOREPLACE);
+}
+
+/* What main() does last where it ends the guest. */
+inline int end_guest()
+{
+	/* The kernel's last words would be written into ours. */
+	tcdrain(STDOUT_FILENO);
+	return reboot(RB_AUTOBOOT);
 }
 
 /*
