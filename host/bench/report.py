@@ -64,11 +64,14 @@ class Measured:
 
 
 def of_mm(point):
-	"""Of the two structures, but for what a fault may write: batches of rss_stat, and the
-	TLB's generation when a page is copied."""
-	return sum(count for what in ("transfers_of", "upgrades_of") for name, count in point[what].items()
+	"""Of the two structures the line that is fought for most, but for what a fault may write:
+	batches of rss_stat, and the TLB's generation when a page is copied. Each CPU's first
+	look at each line is among them."""
+	lines = {name: count + point["upgrades_of"].get(name, 0)
+		for name, count in point["transfers_of"].items()}
+	return max((count for name, count in lines.items()
 		if name.split(".")[0] in ("mm_struct", "vm_area_struct") and
-			not any(field in name for field in (".rss_stat", ".tlb_gen")))
+			not any(field in name for field in (".rss_stat", ".tlb_gen"))), default=0)
 
 
 def targets(made):
@@ -93,7 +96,7 @@ def targets(made):
 			f"{got:.3f}", abs(got / meant - 1) <= 0.1)
 	for kind in made.kinds(ON):
 		got = max(of_mm(point) for point in made.kinds(ON)[kind]["locks_left_out"])
-		yield (f"{kind}: transfers of mm_struct and vm_area_struct (but rss_stat, tlb_gen): 0.00",
+		yield (f"{kind}: transfers of any line of mm_struct and vm_area_struct but rss_stat, tlb_gen: 0.00",
 			f"{got:.4f}", got < 0.005)
 		for mode, how in MODES.items():
 			ratio = (made.point(ON, kind, mode, 64)["faults_per_million_cycles"] /
@@ -144,7 +147,7 @@ def spread(values):
 
 
 def draw_instructions(axes, made):
-	rows = [(name, kernels) for sort, name, crew, kernels in made.rows()
+	rows = [(name + "()" * (sort == "call"), kernels) for sort, name, crew, kernels in made.rows()
 		if crew == "alone" or name == "spurious"]
 	for number, label in enumerate(list(COLORS)[1:]):
 		axes.bar([place + 0.27 * (number - 1) for place in range(len(rows))],
@@ -160,15 +163,18 @@ def draw_instructions(axes, made):
 def draw_model(panels, made):
 	for axes, kind in zip(panels, made.kinds(ON)):
 		for label, color in COLORS.items():
-			points = made.kinds(label)[kind]["locks_honoured"]
-			axes.plot([point["cpus"] for point in points],
-				[point["faults_per_million_cycles"] for point in points], "o-", markersize=3,
-				color=color, label=label)
+			for mode, how in ("locks_honoured", {"marker": "o"}), ("batches_apart", {"linestyle": ":"}):
+				points = made.kinds(label)[kind][mode]
+				cpus = [point["cpus"] for point in points]
+				axes.plot(cpus, [point["faults_per_million_cycles"] for point in points],
+					markersize=3, color=color, label=label if "marker" in how else None, **how)
 		axes.set_xscale("log", base=2)
-		axes.set_yscale("log", base=2)
+		axes.set_yscale("log")
+		axes.set_xticks(cpus, cpus)
 		axes.xaxis.set_minor_formatter(svg.NullFormatter())
+		axes.yaxis.set_major_formatter(svg.EngFormatter(sep=""))
 		axes.set_title(f"{kind} faults in one VMA", fontsize=9)
-		axes.set_xlabel("CPUs (model)")
+		axes.set_xlabel("CPUs (model; dotted: batches of the\nLRU and the allocator not shared)")
 	panels[0].set_ylabel("faults in a million cycles")
 	panels[0].legend(frameon=False, fontsize=8)
 
