@@ -19,7 +19,7 @@ SHOWN = 8, 32, 64
 MOST = 12
 # How many more transfers than expected a fault may have: who runs when is not the same
 # in each recording.
-SHARE, SLACK = 0.1, 0.05
+SHARE, SLACK = 0.2, 0.05
 # The storm's own, beside those that it means.
 MORE, FEW = 0.02, 8
 # What the replay calls 0, 1 and 2.
