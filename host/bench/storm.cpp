@@ -24,10 +24,11 @@ using namespace guest;
 namespace {
 
 constexpr unsigned int rounds = 2, stretches = 32, cpus = 4;
-constexpr const char *file_path = "/pages", *idle = "idle", *translating = "translate";
+constexpr const char *file_path = "/pages", *mirror_path = "/dev/hmm_dmirror0", *idle = "idle",
+		     *translating = "translate";
 
 enum class memory { anonymous, private_file, shared_file, heap };
-enum class protection { none, soft_dirty, fork, child };
+enum class protection { none, soft_dirty, fork, child, notified };
 
 /*
  * Each thread faults once every "stride" bytes of its own page tables. The page
@@ -69,6 +70,8 @@ constexpr workload workloads[] = {
 	{"spurious", m::anonymous, 1, page, 0, a::write, p::fork, a::write, true},
 	/* A write while the child is there. */
 	{"cow_copy", m::anonymous, 1, page, 0, a::write, p::child, a::write},
+	/* The same where there was an MMU notifier: given up with the page table lock. */
+	{"cow_notified", m::anonymous, 1, page, 0, a::write, p::notified, a::write},
 	/* A read of a file: of a page without neighbours, and of 16. */
 	{"file_read", m::private_file, 8, around, around, a::none, p::none, a::read},
 	{"file_around", m::private_file, 4, around, page, a::none, p::none, a::read},
@@ -230,6 +233,14 @@ void prepare(const workload &w, char *area)
 	reach_all(w, area, w.before);
 }
 
+/* A device mirrors this process's memory, and leaves it. */
+void notify()
+{
+	const int mirror = open(mirror_path, O_RDWR);
+
+	require(mirror >= 0 && !close(mirror), mirror_path);
+}
+
 std::unique_ptr<child> protect(const workload &w)
 {
 	std::unique_ptr<child> sharer;
@@ -237,7 +248,10 @@ std::unique_ptr<child> protect(const workload &w)
 	if (w.then == protection::soft_dirty)
 		require(!!(std::ofstream("/proc/self/clear_refs") << 4 << std::flush),
 			"/proc/self/clear_refs");
-	if (w.then == protection::fork || w.then == protection::child)
+	if (w.then == protection::notified)
+		notify();
+	if (w.then == protection::fork || w.then == protection::child ||
+	    w.then == protection::notified)
 		sharer = std::make_unique<child>();
 	if (w.then == protection::fork)
 		sharer.reset();
@@ -434,6 +448,8 @@ int main(int argc, char **argv)
 	}
 	try {
 		set_up();
+		require(!mkdir("/dev", 0755) || errno == EEXIST, "mkdir /dev");
+		require(!mount("dev", "/dev", "devtmpfs", 0, nullptr), "mount /dev");
 		signal(SIGUSR1, [](int) {});
 		/* Who waits for a process on its CPU sees all of its end. */
 		pin(0);
