@@ -25,6 +25,7 @@ COLORS = {"vma_lock": "#777777", "mmap_lock": "#bbbbbb", **svg.COLORS}
 CHEAPER = (("read_zero", "alone"), ("spurious", "2"))
 WRITES = "refault", "copy_zero"
 REFUSED = "file_shared", "file_write", "file_copy"
+ABORTED = "cow_notified"
 # What the model made of the unpatched kernel before any of this, at 8 and 32 CPUs.
 EFFICIENCY = {8: 0.87, 32: 0.51}
 MODES = {"locks_honoured": "all shared",
@@ -83,13 +84,15 @@ def targets(made):
 		ratio = made.ratio(name, "alone")
 		yield f"{name}: at most 2% more", f"{ratio:.4f}", ratio <= 1.02
 	for sort, name, crew, kernels in made.rows():
-		if crew == "alone" and name not in WRITES + REFUSED:
+		if crew == "alone" and name not in (*WRITES, *REFUSED, ABORTED):
 			ratio = kernels[ON]["median"] / kernels[FIRST]["median"]
 			yield f"{name}, a process without threads: at most 1% more", f"{ratio:.4f}", ratio <= 1.01
 	for name in REFUSED:
 		for crew in "alone", "1", "4":
 			ratio = made.ratio(name, crew)
 			yield f"{name}, {crew}, refused: at most 1% more", f"{ratio:.4f}", ratio <= 1.01
+	ratio = made.ratio(ABORTED, "alone")
+	yield f"{ABORTED}, given up with the page table lock: at most 5% more", f"{ratio:.4f}", ratio <= 1.05
 	for cpus, meant in EFFICIENCY.items():
 		got = made.point(FIRST, "write", "locks_left_out", cpus)["efficiency"]
 		yield (f"the unpatched kernel's modelled efficiency at {cpus} CPUs is {meant}, within 10%",
