@@ -171,8 +171,12 @@ static std::string locked_in_future()
 
 	expect(pagemap.bits(on_fault.begin(), on_fault.pages(), pagemap_present) == none,
 	       "a page is there that nobody touched");
+	Counters before = Counters::now();
+
 	mostly_speculates(on_fault.pages() - 2, [&] { write_stamps(on_fault); });
 	expect_stamps(on_fault);
+	expect(Counters::now().since(before)["unevictable_pgs_mlocked"] >= on_fault.pages(),
+	       "pages are there that reclaim may take");
 	/* What the heap and the stack have gained is locked as well. */
 	expect(locked_memory() * 1024 >= at_once.size() + on_fault.size(), "not all is locked");
 	return "ok";

@@ -248,6 +248,31 @@ static void collapsed_page()
 		collapse_pages();
 }
 
+/* Two threads write to a page that is not there. The second one finds that of the first. */
+static void same_page()
+{
+	Arena arena(1);
+	Pages pages(arena);
+
+	/* For the table to be there. */
+	*pages.word(rounds) = 1;
+	auto second = [&](unsigned round, Race &race) {
+		linger(moment(round, 1));
+		*pages.word(round, 1) = 1;
+		race.await_fault(round);
+		expect_word(pages.word(round), 1, "the second");
+		expect_word(pages.word(round, 1), 1, "the second");
+	};
+	Race race(rounds, {{"unlocked", hold}},
+		  {[&](unsigned round) { *pages.word(round) = 1; },
+		   [&](unsigned round) {
+			   second(round, race);
+		   }});
+
+	race.run();
+	expect_consistent();
+}
+
 /* Page tables that nobody has entries in are freed, while a fault is about to set one. */
 static void reclaimed_table()
 {
@@ -693,6 +718,7 @@ int main(int argc, char **argv)
 				 {"first_notifier", first_notifier},
 				 {"deposited_table", deposited_table},
 				 {"collapsed_page", collapsed_page},
+				 {"same_page", same_page},
 				 {"reclaimed_table", reclaimed_table},
 				 {"recycled_vma", recycled_vma},
 				 {"recycled_file", recycled_file},
