@@ -121,7 +121,8 @@ static std::string mirror_in_child(const Pages &pages, unsigned round)
 static void first_notifier()
 {
 	Arena arena(1);
-	Pages pages(arena.begin(), 3);
+	/* Some are left to copy when the grace period is over and the device has seen all. */
+	Pages pages(arena.begin(), 16);
 
 	pages.fill();
 	for (unsigned round = 0; round < rounds; round++)
