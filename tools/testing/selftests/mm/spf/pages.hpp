@@ -49,10 +49,12 @@ public:
 		for (std::size_t page = 0; page < count_; page++)
 			(void)*word(page);
 	}
-	void mark(std::uint64_t round) const
+	void mark(std::uint64_t round, void (*after_each)() = [] {}) const
 	{
-		for (std::size_t page = 0; page < count_; page++)
+		for (std::size_t page = 0; page < count_; page++) {
 			*word(page) = marking(page, round);
+			after_each();
+		}
 	}
 
 	/* Round 0: filled and never marked. */

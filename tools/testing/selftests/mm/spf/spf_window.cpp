@@ -107,7 +107,10 @@ static std::string mirror_in_child(const Pages &pages, unsigned round)
 		Pages(seen.data(), pages.count()).expect_marked(1);
 	};
 	Race race(1, {{"locked", hold}},
-		  {[&](unsigned) { pages.mark(1); },
+		  {[&](unsigned) {
+			   /* Or hardly a tick would see the CPU outside of an RCU section. */
+			   pages.mark(1, [] { sched_yield(); });
+		   },
 		   [&](unsigned) {
 			   mirror(race);
 		   }});
