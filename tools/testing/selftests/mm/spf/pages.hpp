@@ -49,11 +49,15 @@ public:
 		for (std::size_t page = 0; page < count_; page++)
 			(void)*word(page);
 	}
-	void mark(std::uint64_t round, void (*after_each)() = [] {}) const
+	void mark(std::uint64_t round) const
+	{
+		mark(round, [] {});
+	}
+	template <class Then> void mark(std::uint64_t round, Then then) const
 	{
 		for (std::size_t page = 0; page < count_; page++) {
 			*word(page) = marking(page, round);
-			after_each();
+			then();
 		}
 	}
 
