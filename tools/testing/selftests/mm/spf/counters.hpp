@@ -89,7 +89,8 @@ public:
 		while (file >> name >> value) {
 			for (const char *prefix :
 			     {"spf_", "vma_lock_", "pgfault", "pgmajfault", "numa_hint_faults",
-			      "numa_pages_migrated", "numa_pte_updates", "pswp"}) {
+			      "numa_pages_migrated", "numa_pte_updates", "pswp",
+			      "unevictable_pgs_mlocked"}) {
 				if (name.rfind(prefix, 0) == 0)
 					counters.values_[name] = value;
 			}
