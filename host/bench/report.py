@@ -65,14 +65,11 @@ class Measured:
 
 
 def of_mm(point):
-	"""Of the two structures the line that is fought for most, but for what a fault may write:
-	batches of rss_stat, and the TLB's generation when a page is copied. Each CPU's first
-	look at each line is among them."""
-	lines = {name: count + point["upgrades_of"].get(name, 0)
-		for name, count in point["transfers_of"].items()}
-	return max((count for name, count in lines.items()
+	"""Of the two structures, but for what a fault may write: batches of rss_stat, and the
+	TLB's generation when a page is copied. Each CPU's first look at each line is among them."""
+	return sum(count for what in ("transfers_of", "upgrades_of") for name, count in point[what].items()
 		if name.split(".")[0] in ("mm_struct", "vm_area_struct") and
-			not any(field in name for field in (".rss_stat", ".tlb_gen"))), default=0)
+			not any(field in name for field in (".rss_stat", ".tlb_gen")))
 
 
 def targets(made):
@@ -99,7 +96,7 @@ def targets(made):
 			f"{got:.3f}", abs(got / meant - 1) <= 0.1)
 	for kind in made.kinds(ON):
 		got = max(of_mm(point) for point in made.kinds(ON)[kind]["locks_left_out"])
-		yield (f"{kind}: transfers of any line of mm_struct and vm_area_struct but rss_stat, tlb_gen: 0.00",
+		yield (f"{kind}: transfers of mm_struct and vm_area_struct (but rss_stat, tlb_gen): 0.00",
 			f"{got:.4f}", got < 0.005)
 		for mode, how in MODES.items():
 			ratio = (made.point(ON, kind, mode, 64)["faults_per_million_cycles"] /
@@ -107,7 +104,8 @@ def targets(made):
 			yield (f"{kind}: modelled throughput at 64 CPUs at least doubled, {how}", f"{ratio:.2f}",
 				ratio >= 2)
 		got = made.point(ON, kind, "batches_apart", 64)["efficiency"]
-		yield f"{kind}: at least 0.9 of linear at 64 CPUs, {how}", f"{got:.3f}", got >= 0.9
+		yield (f"{kind}: at least 0.9 of linear at 64 CPUs, {MODES['batches_apart']}", f"{got:.3f}",
+			got >= 0.9)
 	slept = sum(sleep["times"] for pattern in made.contention["kernels"][ON].values()
 		for sleep in pattern["sleeps"] if sleep["where"] == "speculation")
 	yield "faults that slept while they were speculated on: none", str(slept), not slept
