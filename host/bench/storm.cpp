@@ -448,8 +448,7 @@ int main(int argc, char **argv)
 	}
 	try {
 		set_up();
-		require(!mkdir("/dev", 0755) || errno == EEXIST, "mkdir /dev");
-		require(!mount("dev", "/dev", "devtmpfs", 0, nullptr), "mount /dev");
+		mount_at("/dev", "devtmpfs");
 		signal(SIGUSR1, [](int) {});
 		/* Who waits for a process on its CPU sees all of its end. */
 		pin(0);

@@ -217,10 +217,15 @@ inline touch how(unsigned int kind)
 }
 } // namespace kinds
 
+inline void mount_at(const char *where, const char *type)
+{
+	require(!mkdir(where, 0755) || errno == EEXIST, where);
+	require(!mount(type, where, type, 0, nullptr), where);
+}
+
 inline void set_up()
 {
-	require(!mkdir("/proc", 0755) || errno == EEXIST, "mkdir /proc");
-	require(!mount("proc", "/proc", "proc", 0, nullptr), "mount /proc");
+	mount_at("/proc", "proc");
 	map_anonymous(reinterpret_cast<void *>(marks::base), marks::size, MAP_FIXED_NOREPLACE);
 }
 

@@ -23,6 +23,16 @@ needs()
 	done
 }
 
+# What a table maker is told to compare with.
+compare=()
+
+# compare_with OPTION FILE: --record, or --expect, which needs a file that there is.
+compare_with()
+{
+	[ "$1" = --record ] || [ -f "$2" ] || die "$1 $2: there is no such file; --record writes one."
+	compare+=("$1" "$2")
+}
+
 # has_kernel BUILD: refuse a directory without what the plugin needs.
 has_kernel()
 {

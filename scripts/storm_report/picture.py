@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The comparison as a picture: the same summary always gives the same SVG."""
+"""The comparison as a picture."""
 from storm_report.svg import (COLORS, EngFormatter, Figure, NullFormatter, PercentFormatter,
 	render)
-from storm_report.table import by_name, with_most_threads  # noqa: E402
+from storm_report.table import by_name, with_most_threads
 
 ACROSS = 4		# panels in a row
 REASONS = 9		# that have a colour of their own
