@@ -19,9 +19,10 @@ FIRST_CALL = 256	# see host/plugin/marks.hpp
 STATISTICS = ("median", "mean", "p99")
 # How many more instructions than expected the median may have. It is not the same each
 # time where CPUs flush the TLBs of others (4), where they race (2), and in calls that
-# schedule.
+# schedule; a pipe's other end is woken with new averages of its load if a microsecond has
+# passed, which takes 124 of 5,328.
 TOLERANCE = {"alone": 0.01, "1": 0.01, "4": 0.03, "2": 0.04}
-CALL_TOLERANCE = 0.02
+CALL_TOLERANCE = collections.defaultdict(lambda: 0.02, pipe=0.03)
 # The storm's own, beside those that it means: where a library's page was shared.
 MORE, FEW = 0.02, 8
 
@@ -167,9 +168,9 @@ def medians(tables):
 	"""What outcome compares with what is expected."""
 	for table, rows in tables.items():
 		for row in rows:
-			share = CALL_TOLERANCE if table == "calls" else TOLERANCE[row["threads"]]
+			tolerance, key = (CALL_TOLERANCE, "name") if table == "calls" else (TOLERANCE, "threads")
 			for label, kernel in row["kernels"].items():
-				yield (row["name"], row["threads"], label), kernel["median"], share, 0
+				yield (row["name"], row["threads"], label), kernel["median"], tolerance[row[key]], 0
 
 
 def parse_arguments():
