@@ -276,7 +276,6 @@ static __always_inline void count_abort(enum spf_abort reason,
 bool __vma_speculate_fault(const struct spf_fault *fault,
 			   struct vm_area_struct **vmap)
 {
-	MA_STATE(mas, &current->mm->mm_mt, fault->address, fault->address);
 	struct vma_speculation spf __uninitialized;
 	struct mm_struct *mm = current->mm;
 	struct vm_area_struct *vma = NULL;
@@ -298,7 +297,7 @@ bool __vma_speculate_fault(const struct spf_fault *fault,
 			goto abort;
 	}
 
-	vma = mas_walk(&mas);
+	vma = mtree_load(&mm->mm_mt, fault->address);
 	reason = SPF_ABORT_VMA_NONE;
 	if (unlikely(!vma))
 		goto abort;

@@ -292,7 +292,7 @@ proctype speculator(byte me)
 #endif
 	/* vma_speculate_begin() */
 	rcu_lock(me);
-	v = tree;				/* mas_walk() */
+	v = tree;				/* mtree_load() */
 	if
 	:: v == NONE -> ABORT
 	:: else
