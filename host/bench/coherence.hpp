@@ -175,7 +175,8 @@ public:
 					});
 		neighbours = std::min(neighbours, recorded.size() - 1.0);
 		for (auto &[line, of] : known) {
-			of.shared = of.touched.count() > 1 && !apart.count(line);
+			/* What nobody writes to is read in once, and is never lost. */
+			of.shared = of.stored && of.touched.count() > 1 && !apart.count(line);
 			of.everybodys = of.touched.count() > neighbours;
 			if (of.shared)
 				of.index = (of.everybodys ? lines.common : lines.grouped)++;
@@ -268,8 +269,7 @@ private:
 				const bool seen = of.seen[thread];
 
 				of.seen.set(thread);
-				/* What nobody writes to stays where it has been read once. */
-				if (!of.shared || (!of.stored && seen)) {
+				if (!of.shared) {
 					++(seen ? before.hits : before.misses);
 					return;
 				}

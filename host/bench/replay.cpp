@@ -37,7 +37,8 @@ public:
 		const crew writers = make(4, {write_hot}), owners = make(4, {write_own});
 		const crew held = make(2, {{500, hot, true, 0, true}, {500, hot, true}});
 		const crew pairs = make(4, {write_pair});
-		crew readers = make(4, {near_read}), both = make(2, {near_read, near_write});
+		const crew lookers = make(4, {near_read});
+		crew readers = lookers, both = make(2, {near_read, near_write});
 		model plain, free, locks, groups, common;
 
 		/* One is the first to write, and one is late, or all would be in step. */
@@ -55,6 +56,8 @@ public:
 		expect("a line that is only read is transferred once to each other CPU",
 		       replay(readers, plain, 4).ever, 3, replay(writers, plain, 4).ever,
 		       4 * faults);
+		expect("a line that nobody writes to is not transferred",
+		       replay(lookers, plain, 8).ever, 0, replay(readers, plain, 4).ever, 3);
 		expect("what is each CPU's own scales to 128 CPUs", efficiency(owners, plain, 128),
 		       1, efficiency(writers, plain, 128), 1003.0 / 100 / 128);
 		expect("a write to what others have read is an upgrade",
