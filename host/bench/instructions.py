@@ -23,6 +23,9 @@ STATISTICS = ("median", "mean", "p99")
 # passed, which takes 124 of 5,328.
 TOLERANCE = {"alone": 0.01, "1": 0.01, "4": 0.03, "2": 0.04}
 CALL_TOLERANCE = collections.defaultdict(lambda: 0.02, pipe=0.03)
+# These change each other's VMA as they fault: how many faults that disturbs, and so the median,
+# is chance. What is compared is the least.
+RACING = "brk", "4"
 # The storm's own, beside those that it means: where a library's page was shared.
 MORE, FEW = 0.02, 8
 
@@ -164,13 +167,14 @@ def print_functions(labels, row, most):
 				*(f"{table.get(name, 0) - first[name]:>+12,.1f}" for table in tables[1:]))
 
 
-def medians(tables):
-	"""What outcome compares with what is expected."""
+def compared(tables):
+	"""What outcome compares with what is expected: medians."""
 	for table, rows in tables.items():
 		for row in rows:
+			statistic = "min" if (row["name"], row["threads"]) == RACING else "median"
 			tolerance, key = (CALL_TOLERANCE, "name") if table == "calls" else (TOLERANCE, "threads")
 			for label, kernel in row["kernels"].items():
-				yield (row["name"], row["threads"], label), kernel["median"], tolerance[row[key]], 0
+				yield (row["name"], row["threads"], label), kernel[statistic], tolerance[row[key]], 0
 
 
 def parse_arguments():
@@ -212,11 +216,12 @@ def main():
 		print_functions(labels, row, args.top)
 	outcome.write(args, SCHEMA, compiler=args.compiler, columns=columns, **tables)
 	if args.expect:
-		wrong += outcome.more_than_expected(args.expect, medians(tables), "instructions")
+		wrong += outcome.more_than_expected(args.expect, compared(tables), "instructions")
 	if args.record and not wrong:
 		outcome.record(args.record, [
-			"Median kernel instructions, as host/bench/instructions --record wrote them.",
-			f"Compiler: {args.compiler}"], medians(tables))
+			"Median kernel instructions, as host/bench/instructions --record wrote them; the "
+			"least of {}, {}.".format(*RACING),
+			f"Compiler: {args.compiler}"], compared(tables))
 	return outcome.judge(wrong)
 
 
