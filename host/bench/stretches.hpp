@@ -13,7 +13,8 @@ namespace stretches {
 
 /*
  * The lines of a trace, one after another. A stretch is called "HELD caller parent": the
- * functions that began it.
+ * functions that began it. What the scheduler began ends when it takes the CPU away: the
+ * task finds it as it was, but what others did until then is no part of it.
  */
 class reader {
 public:
@@ -23,7 +24,8 @@ public:
 		const std::string filter = std::string("comm == \"") + tracefs::comm + '"';
 
 		return {{"preemptirq/" + what + "_disable", filter, ""},
-			{"preemptirq/" + what + "_enable", filter, ""}};
+			{"preemptirq/" + what + "_enable", filter, ""},
+			{"sched/sched_switch", filter, ""}};
 	}
 
 	template <class Took> void line(const std::string &text, Took took)
@@ -34,7 +36,9 @@ public:
 			return;
 		stretch &now = held[tracefs::current(text)];
 
-		if (text.find("_disable: ", at) != text.npos) {
+		if (text.find("sched_switch: ", at) != text.npos) {
+			now.what.clear();
+		} else if (text.find("_disable: ", at) != text.npos) {
 			now = {tracefs::time(text, at),
 			       function(text, "caller=") + ' ' + function(text, "parent=")};
 		} else if (!now.what.empty()) {
