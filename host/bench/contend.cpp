@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <fcntl.h>
 #include <mutex>
 #include <random>
 #include <sys/prctl.h>
@@ -219,6 +220,18 @@ private:
 	}
 };
 
+/* Thousands of VMAs, of which every other can be written to, and has been. */
+void many_vmas()
+{
+	constexpr unsigned int vmas = 2000;
+	char *area = map_anonymous(nullptr, 2 * vmas * page, 0);
+
+	for (unsigned int n = 0; n < vmas; n++)
+		require(!mprotect(area + 2 * n * page, page, PROT_READ), "mprotect");
+	for (unsigned int n = 0; n < vmas; n++)
+		reach(area + (2 * n + 1) * page, touch::write);
+}
+
 /*
  * A process with hundreds of threads and thousands of VMAs forks, while some of its
  * threads fault.
@@ -229,13 +242,7 @@ public:
 
 	forks() : over(sleepers + 1)
 	{
-		constexpr unsigned int vmas = 2000;
-		char *area = map_anonymous(nullptr, 2 * vmas * page, 0);
-
-		for (unsigned int n = 0; n < vmas; n++)
-			require(!mprotect(area + 2 * n * page, page, PROT_READ), "mprotect");
-		for (unsigned int n = 0; n < vmas; n++)
-			reach(area + (2 * n + 1) * page, touch::write);
+		many_vmas();
 		for (unsigned int n = 0; n < sleepers; n++)
 			asleep.emplace_back([this] { over.wait(); });
 	}
@@ -269,6 +276,47 @@ private:
 	meeting over;
 	std::vector<std::thread> asleep;
 	std::atomic<bool> done{false};
+};
+
+/*
+ * The first MMU notifier of a process with thousands of VMAs, each of which the kernel
+ * write-locks for it, while threads fault. A child has none, whatever its parent had.
+ */
+class mirrors {
+public:
+	static constexpr unsigned int crew = 1;
+
+	mirrors() { many_vmas(); }
+	void operator()(worker &self)
+	{
+		self.steps(10, [] { run_alone("mirrors", open_device); });
+	}
+
+private:
+	static void open_device()
+	{
+		constexpr unsigned int faulters = 2;
+		meeting begun(faulters + 1);
+		std::atomic<bool> done{false};
+		std::vector<std::thread> others;
+
+		for (unsigned int n = 0; n < faulters; n++)
+			others.emplace_back([&] {
+				region own;
+
+				begun.wait();
+				while (!done)
+					own.churn();
+			});
+		begun.wait();
+		const int device = open("/dev/hmm_dmirror0", O_RDWR);
+
+		done = true;
+		for (auto &thread : others)
+			thread.join();
+		require(device >= 0, "opening /dev/hmm_dmirror0, of CONFIG_TEST_HMM");
+		close(device);
+	}
 };
 
 /* VMAs and page tables are made and freed, as fast as they can be. */
@@ -357,8 +405,9 @@ struct pattern {
 };
 
 constexpr pattern patterns[] = {
-	{"search", run<search>}, {"allocator", run<allocator>}, {"compiler", run<compiler>},
-	{"stacks", run<stacks>}, {"forks", run<forks>},         {"mappings", run<mappings>},
+	{"search", run<search>},   {"allocator", run<allocator>}, {"compiler", run<compiler>},
+	{"stacks", run<stacks>},   {"forks", run<forks>},         {"mappings", run<mappings>},
+	{"mirrors", run<mirrors>},
 };
 
 void run_traceable(const pattern &p, bool told)
@@ -422,6 +471,7 @@ int main(int argc, char **argv)
 	}
 	try {
 		set_up();
+		mount_at("/dev", "devtmpfs");
 		tracefs::set_up();
 		storm();
 	} catch (const std::exception &error) {

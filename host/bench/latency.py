@@ -25,6 +25,7 @@ class Stretches:
 
 	def __init__(self, path):
 		self.times = collections.defaultdict(collections.Counter)
+		self.patterns = collections.Counter()
 		self.faults = 0
 		self.wrong = []
 		with open(path / "storm") as file:
@@ -35,8 +36,9 @@ class Stretches:
 
 	def read(self, what, name=None, *words):
 		if what == "HELD":
-			self.times[words[0], words[1]].update({int(us): int(count)
-				for us, count in (word.split(":") for word in words[2:])})
+			times = {int(us): int(count) for us, count in (word.split(":") for word in words[2:])}
+			self.times[words[0], words[1]].update(times)
+			self.patterns[name] = max(self.patterns[name], *times)
 		elif what == "FAULTS":
 			self.faults += int(words[0])
 			if words[1] != "lost=0":
@@ -54,7 +56,7 @@ class Stretches:
 			if any(function.startswith(SPECULATION) for function in began)}
 
 	def json(self):
-		return {"faults": self.faults, "longest_us": self.longest(),
+		return {"faults": self.faults, "longest_us": self.longest(), "patterns": self.patterns,
 			"speculation_us": max(self.speculation().values(), default=0),
 			"stretches": [{"caller": caller, "parent": parent, "times": times.total(),
 				"longest_us": max(times)} for (caller, parent), times in self.times.items()]}
@@ -75,7 +77,9 @@ def print_table(title, kernels):
 		print(f"{caller + ', ' + parent:60}" + "".join("{:>12,}{:>10,}".format(
 			kernel.longest((caller, parent)), kernel.times.get((caller, parent),
 				collections.Counter()).total()) for kernel in kernels.values()))
-	print(f"{'of all':60}" + "".join(f"{kernel.longest():>12,}{'':10}" for kernel in kernels.values()))
+	for pattern in sorted({pattern for kernel in kernels.values() for pattern in kernel.patterns}):
+		print(f"{'of all, in ' + pattern:60}" +
+			"".join(f"{kernel.patterns[pattern]:>12,}{'':10}" for kernel in kernels.values()))
 
 
 def parse_arguments():
