@@ -50,16 +50,26 @@ build_failed()
 	die "building $1 failed: see the errors above, or all of $2."
 }
 
-# one_of NAME known...: the variable NAME must be one of the known values.
-one_of()
+# among WORD known...: whether it is one of them. Not with a pipe into grep -q: who writes
+# to one that nobody reads any more has failed.
+among()
 {
-	local name=$1 known
+	local word=$1 known
 
 	shift
 	for known; do
-		[ "${!name}" != "$known" ] || return 0
+		[ "$word" != "$known" ] || return 0
 	done
-	die "$name=${!name} is not known. Known: $*."
+	return 1
+}
+
+# one_of NAME known...: the variable NAME must be one of the known values.
+one_of()
+{
+	local name=$1
+
+	shift
+	among "${!name}" "$@" || die "$name=${!name} is not known. Known: $*."
 }
 
 # number NAME max: the variable NAME must be a whole number, 1 to max.
@@ -258,7 +268,7 @@ all_of()
 	done
 	shift
 	for name; do
-		printf '%s\n' "${choices[@]}" | grep -qxF -- "$name" ||
+		among "$name" "${choices[@]}" ||
 			die "$name is not a $what. They are: ${choices[*]}."
 	done
 }

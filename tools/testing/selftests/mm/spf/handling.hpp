@@ -18,14 +18,10 @@ template <class Faults> void mostly_speculates(std::size_t count, Faults faults)
 	expect_speculated(Counters::now().since(before), count * 99 / 100);
 }
 
-/* Runs @faults, and expects at least @count to have been left to a lock for @reasons. */
-template <class Faults>
-void falls_back(std::initializer_list<const char *> reasons, std::size_t count, Faults faults)
+/* That at least @count faults were left to a lock for @reasons. */
+inline void expect_left(const Counters &moved, std::initializer_list<const char *> reasons,
+			std::size_t count)
 {
-	Counters before = Counters::now();
-
-	faults();
-	Counters moved = Counters::now().since(before);
 	std::uint64_t left = 0;
 
 	for (const char *reason : reasons)
@@ -37,6 +33,16 @@ void falls_back(std::initializer_list<const char *> reasons, std::size_t count, 
 	if (mode() == Mode::off)
 		expect(moved.attempt() == 0, "speculation is off, yet: %s",
 		       moved.summary().c_str());
+}
+
+/* Runs @faults, and expects at least @count to have been left to a lock for @reasons. */
+template <class Faults>
+void falls_back(std::initializer_list<const char *> reasons, std::size_t count, Faults faults)
+{
+	Counters before = Counters::now();
+
+	faults();
+	expect_left(Counters::now().since(before), reasons, count);
 }
 
 } // namespace spf
