@@ -12,6 +12,7 @@
 
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 namespace tracefs {
 
@@ -57,7 +58,8 @@ public:
 	{
 		set("tracing_on", "0");
 		set("trace_clock", "mono");
-		set("buffer_size_kb", "32768");
+		/* Of each CPU. */
+		set("buffer_size_kb", std::to_string((128 << 10) / sysconf(_SC_NPROCESSORS_ONLN)));
 		set("trace", "");
 		for (const event &e : events) {
 			const std::string path = "events/" + e.name;

@@ -105,22 +105,25 @@ compile()
 	compile_storm "$2" "$3"
 }
 
+# Until when a guest of run_guest has ended, in seconds.
+guest_limit=300
+
 # run_guest DIR WORK BUILD WORDS ARGUMENT...: boot the kernel with the storm of WORK, until
 # the guest ends; leave what it said in DIR/storm.
 run_guest()
 {
-	local dir=$1 work=$2 build=$3 words=$4 start=$SECONDS limit=300 status try
+	local dir=$1 work=$2 build=$3 words=$4 start=$SECONDS status try
 
 	shift 4
 	# QEMU 7.2 may translate an instruction while the kernel replaces it, and keep the
 	# breakpoint that was there meanwhile. Then the kernel dies, or never goes on.
 	for try in 1 2 3; do
-		timeout --foreground "$limit" "${emulator[@]}" "${accelerator[@]}" "$@" \
+		timeout --foreground "$guest_limit" "${emulator[@]}" "${accelerator[@]}" "$@" \
 			-kernel "$build/arch/x86/boot/bzImage" -initrd "$work/initramfs" \
 			-append "$guest_words $words" </dev/null >"$dir/console" 2>&1 &&
 			status=0 || status=$?
 		[ "$status" -eq 124 ] || grep -q 'Oops: int3:' "$dir/console" || break
-		watched "... no end after ${limit} s, or a breakpoint that is gone, in try $try of 3"
+		watched "... no end after $guest_limit s, or a breakpoint that is gone, in try $try of 3"
 	done
 	# The firmware's last words may be in front of a line.
 	sed -n 's/\r$//; s/^.*STORM /STORM /p' "$dir/console" >"$dir/storm"
