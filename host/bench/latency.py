@@ -16,8 +16,9 @@ import outcome  # noqa: E402
 SCHEMA = 1
 WATCHED = {"preempt": "without preemption", "irq": "with interrupts off"}
 MOST = 15
-# Functions of mm/spf.c.
-SPECULATION = "spf_", "__vma_speculate", "vma_speculate", "snapshot_vma"
+# Functions of mm/spf.c, and on PREEMPT_RT those that try a lock, as hardly anything else does.
+SPECULATION = ("spf_", "__vma_speculate", "vma_speculate", "snapshot_vma", "rt_spin_trylock",
+	"rt_mutex_slowtrylock")
 
 
 class Stretches:
