@@ -6,7 +6,7 @@
 targets   := help run bench check series tree export boot storms check-all check-bisect \
 	check-debug check-mutants torture fuzz mm-selftests
 variables := ARCH KERNEL_TREE FORCE CPUS MEM ACCEL JOBS AUTHOR MUTANT MINUTES SEED MMU PAGE_SIZE \
-	CATEGORY TEST FROM
+	CATEGORY TEST FRAGMENT FROM
 
 given := $(foreach v,$(.VARIABLES),$(if $(findstring command line,$(origin $v)),$v))
 wrong := $(filter-out $(variables),$(given))

@@ -240,9 +240,10 @@ tested_by()
 # commit, the date, and "tested" if that is set, and count it in passed or failed.
 try_and_keep()
 {
-	local result=$1 log=$2 title=$3 status verdict=failed
+	local result=$1 log=$2 title=$3 status verdict=failed commit
 
 	shift 3
+	commit=$(commit_id)
 	say "... $title"
 	logged "$log" "$@"
 	if [ "$status" -eq 0 ]; then
@@ -252,7 +253,7 @@ try_and_keep()
 		failed=$((failed + 1))
 		tail -n 25 "$log" | sed 's/^/    /'
 	fi
-	say "$verdict $(commit_id) $(date -I)${tested:+ $tested}" >"$result"
+	say "$verdict $commit $(date -I)${tested:+ $tested}" >"$result"
 	say "$title: $(cat "$result")"
 }
 
@@ -296,6 +297,12 @@ sitting()
 	done
 }
 
+# complaints_of LOG: what the kernel complains of in a console log, without times.
+complaints_of()
+{
+	{ "$top/scripts/splat" --all "$1" 2>&1 || true; } | sed -n 's/^[^:]*:[0-9]*: \[[^]]*\] *//p'
+}
+
 # compiler_of BUILD: what the kernel was built with.
 compiler_of()
 {
@@ -320,7 +327,8 @@ x86_64_only()
 	[ "$ARCH" = x86_64 ] || die "$1 knows ARCH=x86_64 only, not ARCH=$ARCH."
 }
 
-# commit_id: what a result that is kept was found with.
+# commit_id: what a result that is kept is of. To be asked for before it is found: others may
+# commit meanwhile.
 commit_id()
 {
 	local dirty

@@ -12,6 +12,7 @@
 
 #include "child.hpp"
 #include "counters.hpp"
+#include "handling.hpp"
 #include "ktap.hpp"
 #include "mapping.hpp"
 #include "pages.hpp"
@@ -153,10 +154,19 @@ static void file()
 	});
 }
 
-/* Has a memory policy of its own, which speculation may not look up: nothing is counted. */
+/* Where there are memory policies it has its own, which speculation may not look up. */
 static void tmpfs_file()
 {
-	file_pages(memfd_create("spf", 0), [](const Pages &pages) { pages.mark(1); });
+	const bool policies = access("/proc/self/numa_maps", F_OK) == 0;
+
+	file_pages(memfd_create("spf", 0), [policies](const Pages &pages) {
+		const std::size_t copied = pages.count() - 1;
+
+		if (policies)
+			falls_back({"vma_notsup"}, copied, [&] { pages.mark(1); });
+		else
+			speculates(copied, [&] { pages.mark(1); });
+	});
 }
 
 /* Lets ksmd merge pages until @count of this process are merged, and stops it. */

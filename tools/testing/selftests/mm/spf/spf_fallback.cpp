@@ -10,6 +10,7 @@
 #include "accesses.hpp"
 #include "cases.hpp"
 #include "cgroup.hpp"
+#include "failures.hpp"
 #include "handling.hpp"
 
 #ifndef MAP_DROPPABLE
@@ -251,25 +252,6 @@ static std::string droppable_beyond_limit()
 }
 
 /*
- * While this lives, the calling process gets no node for an xarray, unless it can wait
- * for one.
- */
-class NoNodes {
-	static std::string knob(const char *name)
-	{
-		return std::string("/sys/kernel/debug/failslab/") + name;
-	}
-
-	Setting silently_{knob("verbose"), "0"};
-	Setting always_{knob("times"), "-1"};
-	Setting caches_{knob("cache-filter"), "Y"};
-	Setting nodes_{"/sys/kernel/slab/radix_tree_node/failslab", "1"};
-	Setting tasks_{knob("task-filter"), "Y"};
-	Setting self_{"/proc/self/make-it-fail", "1"};
-	Setting each_{knob("probability"), "100"};
-};
-
-/*
  * The first folio of several pages in a group makes a list for each group above it, and
  * a node of an xarray to find it by. Without one the speculated fault must give up, not
  * try for ever, and the ordinary path gets it.
@@ -289,8 +271,9 @@ static std::string first_folio_of_groups()
 		       std::uint64_t before = folios_allocated(kilobytes);
 
 		       inner.enter();
-		       NoNodes none;
+		       ObjectFailures failures{{"radix_tree_node"}};
 
+		       Failures::percent("failslab", "100");
 		       falls_back({"nomem"}, 1, [&] { *fresh = 1; });
 		       return std::string(
 			       folios_allocated(kilobytes) - before == 1 ? "ok" : "no large folio");

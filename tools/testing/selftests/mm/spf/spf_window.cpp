@@ -288,7 +288,7 @@ static void reclaimed_table()
 
 	*pages.word(0) = 1;
 	auto discard = [&](unsigned round, Race &race) {
-		linger(moment(round, 1));
+		linger(moment(round, 2));
 		arena.advise(0, arena.size(), MADV_DONTNEED);
 		race.await_fault(round);
 		std::uint64_t seen = *pages.word(round + 1);
@@ -546,6 +546,54 @@ static void armed_vma()
 }
 
 /*
+ * Memory is unmapped by who has the sequence that a fault has just read, and has it no more
+ * when the fault sees whether anybody has. The page table is still there, for a neighbour,
+ * and nobody changes the sequence of a VMA that is gone: that it is gone is all there is to
+ * see.
+ */
+static void detached_vma()
+{
+	/* The first VMA is faulted on, while the many behind it are still to be locked. */
+	static constexpr std::size_t first = 2, pages = 4, many = 500;
+	Arena arena(1 + (first + pages + many) * page_size() / table_span());
+	const std::size_t begin = first * page_size(), size = (pages + many) * page_size();
+	char *page = arena.page(first + 1);
+	std::atomic<unsigned> unmapping{0};
+	auto map = [&] {
+		arena.map(begin, size);
+		for (std::size_t other = 0; other < many; other += 2)
+			must(mprotect(arena.page(first + pages + other), page_size(), PROT_READ) ==
+				     0,
+			     "mprotect");
+		*arena.page(first) = 1;
+	};
+	auto unmap = [&](unsigned round, Race &race) {
+		unmapping = round + 1;
+		arena.unmap(begin, size);
+		race.await_fault(round);
+		map();
+		expect(!*page, "what was written to memory that was gone is in what came next");
+	};
+
+	arena.unmap(page_size(), arena.size() - page_size());
+	*arena.page(0) = 1;
+	map();
+	Race race(rounds, {{"sequence", hold}},
+		  {[&](unsigned round) {
+			   while (unmapping <= round && !race.stopping()) {
+			   }
+			   linger(hold / 80 * round);
+			   try_write(page);
+		   },
+		   [&](unsigned round) {
+			   unmap(round, race);
+		   }});
+
+	race.run();
+	expect_consistent();
+}
+
+/*
  * fork() takes the permission to write away, and tells other CPUs when it has copied all
  * of the memory. Until then one of them still writes to the page, so no fault may copy it.
  */
@@ -731,6 +779,7 @@ int main(int argc, char **argv)
 				 {"recycled_file", recycled_file},
 				 {"younger_anon_vma", younger_anon_vma},
 				 {"armed_vma", armed_vma},
+				 {"detached_vma", detached_vma},
 				 {"fork",
 				  [] {
 					  Child([] {

@@ -24,6 +24,7 @@
 #include "cgroup.hpp"
 #include "child.hpp"
 #include "counters.hpp"
+#include "failures.hpp"
 #include "file.hpp"
 #include "mapping.hpp"
 #include "oracle.hpp"
@@ -670,39 +671,16 @@ inline bool run_out_of_memory(Storm &, Dice &)
 
 /* Failures */
 
-inline std::string knob(const char *what, const char *name)
-{
-	return format("/sys/kernel/debug/%s/%s", what, name);
-}
-
-/*
- * Of this process and its children, those allocations can be made to fail that must not
- * sleep: of pages, and of nodes of xarrays. Without memory for others, such as what a
- * signal tells, more would be lost than speculation.
- */
 inline Needs needs_failures()
 {
-	std::vector<Needs> set;
+	struct Set {
+		Failures pages{"fail_page_alloc"}, copies{"fail_usercopy"};
+		ObjectFailures nodes{{"radix_tree_node"}};
+		Setting single{Failures::knob("fail_page_alloc", "min-order"), "0"};
+		Setting high{Failures::knob("fail_page_alloc", "ignore-gfp-highmem"), "N"};
+	};
 
-	for (const char *what : {"fail_page_alloc", "failslab", "fail_usercopy"}) {
-		for (const auto &[name, value] : {std::pair("verbose", "0"),
-						  {"probability", "0"},
-						  {"times", "-1"},
-						  {"task-filter", "Y"}})
-			set.push_back(need<Setting>(knob(what, name), value));
-	}
-	for (const auto &[name, value] : {std::pair("min-order", "0"), {"ignore-gfp-highmem", "N"}})
-		set.push_back(need<Setting>(knob("fail_page_alloc", name), value));
-	set.push_back(need<Setting>(knob("failslab", "cache-filter"), "Y"));
-	set.push_back(need<Setting>("/sys/kernel/slab/radix_tree_node/failslab", "1"));
-	set.push_back(need<Setting>("/proc/self/make-it-fail", "1"));
-	return need<std::vector<Needs>>(set);
-}
-
-inline void fail(const char *percent)
-{
-	for (const char *what : {"fail_page_alloc", "failslab"})
-		must(write_file(knob(what, "probability"), percent) == 0, "letting memory fail");
+	return need<Set>();
 }
 
 /* One in three fails while the storm goes on for a pass. */
@@ -710,12 +688,67 @@ inline bool fail_allocations(Storm &storm, Dice &)
 {
 	unsigned pass = storm.passes();
 
-	fail("33");
+	Failures::percent("fail_page_alloc", "33");
 	storm.next_pass();
 	bool passed = wait_for([&] { return storm.passes() > pass; });
 
-	fail("0");
+	Failures::percent("fail_page_alloc", "0");
 	return passed;
+}
+
+inline Needs needs_object_failures()
+{
+	struct Set {
+		ObjectFailures objects{{"radix_tree_node", "kmalloc-64", "kmalloc-96",
+					"kmalloc-128", "kmalloc-192", "kmalloc-256",
+					"kmalloc-512"}};
+		Setting folios{folio_file(usual_folio_kb(), "enabled"), "always"};
+	};
+
+	return need<Set>();
+}
+
+/*
+ * Threads that all fault on the first large folios of a cgroup: one in three of the objects
+ * that such a folio needs is refused to who cannot wait for it.
+ */
+inline bool fail_objects(Storm &, Dice &)
+{
+	const std::size_t kilobytes = usual_folio_kb(), size = kilobytes * 1024;
+	std::uint64_t before = folios_allocated(kilobytes);
+	Cgroup cgroup;
+
+	Failures::percent("failslab", "33");
+	Child child([&] {
+		Arena arena(1);
+		Barrier begin(owners);
+
+		*arena.page(0) = 1;
+		allow_huge_pages(true);
+		cgroup.enter();
+
+		auto each = [&](unsigned id, auto act) {
+			for (std::size_t at = (id + 1) * size; at < arena.size();
+			     at += owners * size)
+				act(Block::word(arena.begin() + at, false), at);
+		};
+		Team team(owners, [&](unsigned id) {
+			begin.wait();
+			each(id, [](volatile std::uint64_t *word, std::size_t at) { *word = at; });
+			each(id, [](volatile std::uint64_t *word, std::size_t at) {
+				expect(*word == at, "the folio at %#zx lost a write", at);
+			});
+		});
+
+		team.finish();
+		expect_consistent();
+		return std::string();
+	});
+	std::string end = child.collect();
+
+	Failures::percent("failslab", "0");
+	expect(end.empty(), "a process with large folios: %s", end.c_str());
+	return folios_allocated(kilobytes) > before;
 }
 
 /*
@@ -818,6 +851,8 @@ inline std::vector<Writer> writers()
 		 run_out_of_memory},
 		{"fail_allocations", 8, 25, plain, true, "", "nomem", needs_failures,
 		 fail_allocations},
+		{"fail_objects", 40, 25, plain, true, "", "nomem", needs_object_failures,
+		 fail_objects},
 		{"fail_copies", 20, 25, plain, true, "", "nomem", needs_failures, fail_copies},
 	};
 }
