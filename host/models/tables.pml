@@ -52,6 +52,7 @@
  * Mutants:
  *  MUT_NO_DRAIN         no drain
  *  MUT_EARLY_DRAIN      the drain comes before vma_start_write()
+ *  MUT_LATE_DRAIN       the drain comes after the page table was moved
  *  MUT_NO_PMD_RECHECK   the pmd is not looked at again under the page table lock
  *  MUT_NO_SEQ_CHECK     the sequence is not
  *  MUT_CHECK_BEFORE_LOCK  both are, but before the lock is taken
@@ -477,10 +478,16 @@ out:
 /* spf_drain_page_table() */
 #define drain(t)		pt_lock[ptl(t)] == 0
 
-#if defined(MUT_NO_DRAIN) || defined(MUT_EARLY_DRAIN) || defined(ONE_LOCK)
+#if defined(MUT_NO_DRAIN) || defined(MUT_EARLY_DRAIN) || defined(MUT_LATE_DRAIN) || defined(ONE_LOCK)
 #define drain_in_place(t)	skip
 #else
 #define drain_in_place(t)	drain(t)
+#endif
+
+#ifdef MUT_LATE_DRAIN
+#define drain_late(t)		drain(t)
+#else
+#define drain_late(t)		skip
 #endif
 
 inline drain_early(spot)
@@ -581,6 +588,7 @@ inline move_page_table(src, dst, vma)
 			drain_in_place(t);
 			atomic { pmd[src] = NONE; passed[vma] = mm_lock_seq; moved = pte[t] }
 			d_step { set_pmd(dst, t) }
+			drain_late(t)
 		fi;
 		flush_tlb(src);
 		if_not_the_same(unlock_pmd(dst));

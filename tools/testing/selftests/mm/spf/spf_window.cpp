@@ -554,7 +554,7 @@ static void armed_vma()
 static void detached_vma()
 {
 	/* The first VMA is faulted on, while the many behind it are still to be locked. */
-	static constexpr std::size_t first = 2, pages = 4, many = 500;
+	static constexpr std::size_t first = 2, pages = 4, many = 64;
 	Arena arena(1 + (first + pages + many) * page_size() / table_span());
 	const std::size_t begin = first * page_size(), size = (pages + many) * page_size();
 	char *page = arena.page(first + 1);
@@ -578,11 +578,11 @@ static void detached_vma()
 	arena.unmap(page_size(), arena.size() - page_size());
 	*arena.page(0) = 1;
 	map();
-	Race race(rounds, {{"sequence", hold}},
+	Race race(rounds, {{"sequence", 10 * hold}},
 		  {[&](unsigned round) {
 			   while (unmapping <= round && !race.stopping()) {
 			   }
-			   linger(hold / 80 * round);
+			   linger(hold / 160 * round);
 			   try_write(page);
 		   },
 		   [&](unsigned round) {
@@ -628,7 +628,7 @@ public:
 		hold_ = std::chrono::duration_cast<std::chrono::microseconds>(took).count();
 		printf("# fork() takes %u us\n", hold_);
 		Race race(forks, {{"snapshot", hold_ / 4}, {"unlocked", hold_ / 4}},
-			  {[&](unsigned round) { fault(round); },
+			  {[&](unsigned round) { fault(round, race); },
 			   [&](unsigned round) { write(round, race); },
 			   [&](unsigned round) {
 				   fork(round, race);
@@ -641,9 +641,15 @@ public:
 	}
 
 private:
-	void fault(unsigned round)
+	/* In every other round when fork() has the VMA already. */
+	void fault(unsigned round, const Race &race)
 	{
 		begun_ = round + 1;
+		if (round % 2) {
+			while (hot_ <= round && !race.stopping()) {
+			}
+			linger(hold_ / 8);
+		}
 		*pages_.word(round, 2) = round;
 	}
 
@@ -694,7 +700,7 @@ private:
 	}
 
 	/* Each with a page of its own. */
-	static constexpr unsigned forks = 5;
+	static constexpr unsigned forks = 8;
 
 	Arena arena_;
 	Pages pages_, rest_;
