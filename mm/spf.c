@@ -79,6 +79,7 @@ vma_speculate_begin(struct vm_area_struct *vma, const struct mm_struct *mm,
 {
 	unsigned int seq, mm_seq;
 
+	spf_delay(SPF_DELAY_FOUND);
 	/* The first of the two, see above. */
 	seq = smp_load_acquire(&vma->vm_lock_seq);
 	spf_delay(SPF_DELAY_SEQUENCE);

@@ -25,6 +25,7 @@
 
 /* Where spf_delay() can hold up a fault. */
 enum spf_delay {
+	SPF_DELAY_FOUND,	/* the VMA was found, vm_lock_seq is next */
 	SPF_DELAY_SEQUENCE,	/* vm_lock_seq was read, mm_lock_seq is next */
 	SPF_DELAY_SNAPSHOT,	/* the copy of the VMA was found valid */
 	SPF_DELAY_MAPPING,	/* about to see whether the file is still it */

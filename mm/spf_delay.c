@@ -12,6 +12,7 @@
 static u32 spf_delay_us[NR_SPF_DELAYS];
 
 static const char * const spf_delay_names[] = {
+	[SPF_DELAY_FOUND]	= "found",
 	[SPF_DELAY_SEQUENCE]	= "sequence",
 	[SPF_DELAY_SNAPSHOT]	= "snapshot",
 	[SPF_DELAY_MAPPING]	= "mapping",

@@ -4,6 +4,7 @@
 #define SPF_RACE_HPP
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <chrono>
@@ -92,7 +93,16 @@ private:
 		return turns;
 	}
 
-	/* What fork() has not copied would be what is held up. */
+	/* What fork() has not copied, or left to be copied, would be what is held up. */
+	static void own_stack()
+	{
+		volatile char pages[32 * 1024];
+
+		for (std::size_t at = 0; at < sizeof(pages); at += 1024)
+			pages[at] = 0;
+		/* And what the C library notes of the thread around a system call. */
+		close(-1);
+	}
 	static void page_in_code()
 	{
 		char *begin = &__executable_start;
@@ -104,6 +114,8 @@ private:
 	void take_turns(unsigned id)
 	{
 		for (unsigned round = 0; round < rounds_ && !stopping(); round++) {
+			own_stack();
+			meet();
 			if (id == turns_.size() - 1) {
 				for (auto [point, microseconds] : delays_)
 					held_.emplace_back(point, microseconds);

@@ -6,6 +6,7 @@
  *
  * SPF_TEST_SCALE multiplies the work of the storms (1 unless set).
  */
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -150,6 +151,15 @@ static void read_uncached(int advice)
 	consistent_memory();
 }
 
+/* Of this process: a fault that comes again after it has waited is one. */
+static std::uint64_t major_faults()
+{
+	struct rusage usage;
+
+	must(getrusage(RUSAGE_SELF, &usage) == 0, "getrusage");
+	return usage.ru_majflt;
+}
+
 /*
  * A fault that had to read from the disk lets go of its locks meanwhile, and starts
  * anew when the page is there: speculatively, before it takes mmap_lock.
@@ -170,7 +180,7 @@ static void retry_after_reading()
 
 	std::size_t faults = view.pages() - tables;
 	Counters before = Counters::now();
-	std::uint64_t locked = events.count();
+	std::uint64_t locked = events.count(), major = major_faults();
 
 	expect_stamps(view, 1);
 	locked = events.count() - locked;
@@ -179,6 +189,9 @@ static void retry_after_reading()
 	expect_resolved(moved, faults);
 	expect(moved["pgmajfault"] >= faults * 99 / 100, "%zu pages were read by %llu faults",
 	       faults, static_cast<unsigned long long>(moved["pgmajfault"]));
+	expect(major_faults() - major >= faults * 99 / 100,
+	       "%llu of %zu faults that read a page were major ones",
+	       static_cast<unsigned long long>(major_faults() - major), faults);
 	expect(mode() == Mode::on || locked >= faults * 99 / 100,
 	       "without speculation mmap_lock was taken %llu times for %zu faults",
 	       static_cast<unsigned long long>(locked), faults);

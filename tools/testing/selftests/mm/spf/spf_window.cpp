@@ -14,6 +14,7 @@
 
 #include "child.hpp"
 #include "counters.hpp"
+#include "file.hpp"
 #include "hints.hpp"
 #include "ktap.hpp"
 #include "mapping.hpp"
@@ -297,7 +298,7 @@ static void reclaimed_table()
 		       static_cast<unsigned long long>(seen));
 		*pages.word(0) = 1;
 	};
-	Race race(rounds, {{"unlocked", hold}},
+	Race race(rounds, {{"snapshot", hold}, {"unlocked", hold}},
 		  {[&](unsigned round) { *pages.word(round + 1) = 1; },
 		   [&](unsigned round) {
 			   discard(round, race);
@@ -546,45 +547,35 @@ static void armed_vma()
 }
 
 /*
- * Memory is unmapped by who has the sequence that a fault has just read, and has it no more
- * when the fault sees whether anybody has. The page table is still there, for a neighbour,
- * and nobody changes the sequence of a VMA that is gone: that it is gone is all there is to
- * see.
+ * Memory is unmapped after a fault has found its VMA, and before it reads the sequence. The
+ * page table is still there, for a neighbour, and nobody changes the sequence of a VMA that
+ * is gone: that it is gone is all there is to see.
  */
 static void detached_vma()
 {
-	/* The first VMA is faulted on, while the many behind it are still to be locked. */
-	static constexpr std::size_t first = 2, pages = 4, many = 64;
-	Arena arena(1 + (first + pages + many) * page_size() / table_span());
-	const std::size_t begin = first * page_size(), size = (pages + many) * page_size();
-	char *page = arena.page(first + 1);
-	std::atomic<unsigned> unmapping{0};
+	Arena arena(1);
+	File file("/dev/shm");
+	volatile char *page = arena.page(2);
 	auto map = [&] {
-		arena.map(begin, size);
-		for (std::size_t other = 0; other < many; other += 2)
-			must(mprotect(arena.page(first + pages + other), page_size(), PROT_READ) ==
-				     0,
-			     "mprotect");
-		*arena.page(first) = 1;
+		arena.map(2 * page_size(), page_size());
+		expect(!*page, "a page of what was unmapped is in what came next");
+		must(mmap(arena.page(2), page_size(), PROT_READ, MAP_SHARED | MAP_FIXED, file.fd(),
+			  0) == arena.page(2),
+		     "mmap of a file");
 	};
 	auto unmap = [&](unsigned round, Race &race) {
-		unmapping = round + 1;
-		arena.unmap(begin, size);
+		linger(moment(round, 1));
+		arena.unmap(2 * page_size(), page_size());
 		race.await_fault(round);
 		map();
-		expect(!*page, "what was written to memory that was gone is in what came next");
 	};
 
+	file.write(0, 1, 1);
 	arena.unmap(page_size(), arena.size() - page_size());
 	*arena.page(0) = 1;
 	map();
-	Race race(rounds, {{"sequence", 10 * hold}},
-		  {[&](unsigned round) {
-			   while (unmapping <= round && !race.stopping()) {
-			   }
-			   linger(hold / 160 * round);
-			   try_write(page);
-		   },
+	Race race(rounds, {{"found", hold}},
+		  {[&](unsigned) { trap([&] { (void)*page; }); },
 		   [&](unsigned round) {
 			   unmap(round, race);
 		   }});
@@ -700,7 +691,7 @@ private:
 	}
 
 	/* Each with a page of its own. */
-	static constexpr unsigned forks = 8;
+	static constexpr unsigned forks = 12;
 
 	Arena arena_;
 	Pages pages_, rest_;
