@@ -17,6 +17,7 @@
 #include "counters.hpp"
 #include "mapping.hpp"
 #include "team.hpp"
+#include "trap.hpp"
 
 /* The linker's: where the program is. */
 extern "C" char __executable_start, etext;
@@ -100,7 +101,8 @@ private:
 
 		for (std::size_t at = 0; at < sizeof(pages); at += 1024)
 			pages[at] = 0;
-		/* And what the C library notes of the thread around a system call. */
+		/* And what is noted of the thread around a trap and, by the library, a system call. */
+		trap([] {});
 		close(-1);
 	}
 	static void page_in_code()

@@ -15,6 +15,7 @@
 #include "child.hpp"
 #include "counters.hpp"
 #include "file.hpp"
+#include "handling.hpp"
 #include "hints.hpp"
 #include "ktap.hpp"
 #include "mapping.hpp"
@@ -379,10 +380,13 @@ static void recycled_vma()
 
 	/* Writes are speculated on once there is an anon_vma. */
 	*page = 1;
+	Counters before = Counters::now();
+
 	for (unsigned round = 0; round < rounds; round++)
 		recycle(
 			memory, [&](unsigned) { try_write(page + page_size()); },
 			{{"unlocked", 3 * hold}}, moment(round, 1));
+	expect_left(Counters::now().since(before), {"vma_changed"}, rounds / 2);
 }
 
 /* The same where the page was swapped out: read by then, or held in the swap cache. */
@@ -585,6 +589,43 @@ static void detached_vma()
 }
 
 /*
+ * A page that was shared is about to be written to where it is, when the permission goes. Who
+ * took that away has seen what was written, or it is never written.
+ */
+static void protected_page()
+{
+	Arena arena(1);
+	volatile std::uint64_t *word = Pages(arena).word(0);
+	auto permit = [&](int protection) {
+		must(mprotect(arena.begin(), page_size(), protection) == 0, "mprotect");
+	};
+	auto share = [&] {
+		*word = 0;
+		Child([] { return std::string(); }).collect();
+	};
+	auto protect = [&](unsigned round, Race &race) {
+		linger(moment(round, 1));
+		permit(PROT_READ);
+		std::uint64_t seen = *word;
+
+		race.await_fault(round);
+		expect_word(word, seen, "who took the permission away");
+		permit(PROT_READ | PROT_WRITE);
+		share();
+	};
+
+	share();
+	Race race(rounds, {{"unlocked", hold}},
+		  {[&](unsigned round) { trap([=] { *word = round + 1; }); },
+		   [&](unsigned round) {
+			   protect(round, race);
+		   }});
+
+	race.run();
+	expect_consistent();
+}
+
+/*
  * fork() takes the permission to write away, and tells other CPUs when it has copied all
  * of the memory. Until then one of them still writes to the page, so no fault may copy it.
  */
@@ -777,6 +818,7 @@ int main(int argc, char **argv)
 				 {"younger_anon_vma", younger_anon_vma},
 				 {"armed_vma", armed_vma},
 				 {"detached_vma", detached_vma},
+				 {"protected_page", protected_page},
 				 {"fork",
 				  [] {
 					  Child([] {
