@@ -589,6 +589,47 @@ static void detached_vma()
 }
 
 /*
+ * Memory moves page by page to where nobody may write. Its VMA is there before the pages are, but
+ * locked: who writes to the last page does so when it has come, or it would come over that.
+ */
+static void moving_pages()
+{
+	Arena from(tables_of(usual_faults())), to(tables_of(usual_faults()) + 1);
+	const std::size_t size = from.size();
+	/* Not where whole page tables could move. A neighbour keeps the last table. */
+	char *there = to.begin() + page_size();
+	volatile std::uint64_t *last = Pages(there, from.pages()).word(from.pages() - 1);
+	auto move = [&](char *old, char *place) {
+		must(mremap(old, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, place) == place,
+		     "mremap");
+	};
+	/* Nobody else may get what would be a hole. */
+	auto forbid = [&] {
+		to.map(page_size(), size, PROT_NONE);
+	};
+	auto follow = [&](unsigned round, Race &race) {
+		while (trap([=] { *last = round + 1; }).signo && !race.stopping()) {
+		}
+	};
+
+	Pages(from).fill();
+	*to.page(from.pages() + 1) = 1;
+	forbid();
+	Race race(rounds, {},
+		  {[&](unsigned round) { follow(round, race); },
+		   [&](unsigned round) {
+			   move(from.begin(), there);
+			   race.await_fault(round);
+			   expect_word(last, round + 1, "who moved it");
+			   move(there, from.begin());
+			   forbid();
+		   }});
+
+	race.run();
+	expect_consistent();
+}
+
+/*
  * A page that was shared is about to be written to where it is, when the permission goes. Who
  * took that away has seen what was written, or it is never written.
  */
@@ -818,6 +859,7 @@ int main(int argc, char **argv)
 				 {"younger_anon_vma", younger_anon_vma},
 				 {"armed_vma", armed_vma},
 				 {"detached_vma", detached_vma},
+				 {"moving_pages", moving_pages},
 				 {"protected_page", protected_page},
 				 {"fork",
 				  [] {
