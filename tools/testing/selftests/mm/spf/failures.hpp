@@ -8,6 +8,7 @@
 #include <string>
 
 #include "counters.hpp"
+#include "trap.hpp"
 
 namespace spf {
 
@@ -22,7 +23,14 @@ public:
 		  times_(knob(kind, "times"), "-1"), filter_(knob(kind, "task-filter"), "Y"),
 		  self_("/proc/self/make-it-fail", "1")
 	{
+		ever_ = true;
 	}
+
+	/*
+	 * Whether a signal may have lost what it tells, code and address: it is sent even if
+	 * there is no memory for that.
+	 */
+	static bool untold(const Signal &signal) { return ever_ && signal.code == SI_USER; }
 
 	static std::string knob(const char *kind, const char *name)
 	{
@@ -34,6 +42,9 @@ public:
 	}
 
 private:
+	/* Here, or in the process that this one was forked from. */
+	static inline bool ever_ = false;
+
 	Setting verbose_, percent_, times_, filter_, self_;
 };
 

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "counters.hpp"
+#include "failures.hpp"
 #include "mapping.hpp"
 #include "oracle.hpp"
 #include "team.hpp"
@@ -154,11 +155,14 @@ private:
 	}
 	bool missed(const Signal &signal, std::size_t index)
 	{
-		bool segv = signal.signo == SIGSEGV, bus = signal.signo == SIGBUS;
+		auto is = [&signal](int signo, int code) {
+			return signal.signo == signo &&
+			       (signal.code == code || Failures::untold(signal));
+		};
 
-		if (!(segv && signal.code == SEGV_MAPERR && allowed_.unmapped) &&
-		    !(segv && signal.code == SEGV_ACCERR && allowed_.denied) &&
-		    !(bus && signal.code == BUS_MCEERR_AR && allowed_.poisoned))
+		if (!(is(SIGSEGV, SEGV_MAPERR) && allowed_.unmapped) &&
+		    !(is(SIGSEGV, SEGV_ACCERR) && allowed_.denied) &&
+		    !(is(SIGBUS, BUS_MCEERR_AR) && allowed_.poisoned))
 			oracle_.violated("page %zu of owner %u: signal %d code %d at %p", index,
 					 owner_, signal.signo, signal.code, signal.address);
 		return false;
