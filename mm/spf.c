@@ -54,6 +54,20 @@ static bool vma_can_speculate(const struct vm_area_struct *vma,
 }
 
 /*
+ * Is the task above memory.high, for more than it has paid for? In kernel mode it
+ * pays when it charges what it may sleep for, or else only on its way back to user
+ * mode, which a large copy may be far from.
+ */
+static bool memcg_over_high(void)
+{
+#ifdef CONFIG_MEMCG
+	return current->memcg_nr_pages_over_high;
+#else
+	return false;
+#endif
+}
+
+/*
  * Read the sequence of a VMA, and see whether a fault may go on without a lock.
  * What is read of the VMA after both loads is as good as the copy: snapshot_vma()
  * reads the sequence again. What is read between them is not: the sequence may be
@@ -106,7 +120,7 @@ vma_speculate_begin(struct vm_area_struct *vma, const struct mm_struct *mm,
  * Page tables may be freed and huge pages appear while we look. So each entry
  * is read once, and what it says is checked before it is followed. Nothing is
  * allocated, and a bad entry is left to those who hold a lock. Levels that are
- * folded at build time are looked up in the copies.
+ * folded may be looked up in the copies.
  *
  * Returns NR_SPF_ABORTS with the pmd entry and its value, or why there is none.
  */
@@ -288,6 +302,10 @@ bool __vma_speculate_fault(const struct spf_fault *fault,
 	rcu_read_lock();
 
 	if (!(fault->flags & FAULT_FLAG_USER)) {
+		reason = SPF_ABORT_NOMEM;
+		if (unlikely(memcg_over_high()))
+			goto abort;
+
 		reason = SPF_ABORT_KTHREAD;
 		if (unlikely(current->flags & PF_KTHREAD))
 			goto abort;

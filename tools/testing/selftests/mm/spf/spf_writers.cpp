@@ -102,6 +102,39 @@ static void memory_limit()
 }
 
 /*
+ * A cgroup above what it should have, in a system call that faults on much more. Whoever
+ * charges for that reclaims meanwhile: on the way back to the program is too late.
+ */
+static void memory_high()
+{
+	Zram swap;
+	Cgroup cgroup;
+	const std::size_t high = usual_faults() / 4 * page_size();
+
+	cgroup.set("memory.high", std::to_string(high));
+	Child([&] {
+		cgroup.enter();
+
+		Arena arena(tables_of(usual_faults()));
+		int zero = open("/dev/zero", O_RDONLY | O_CLOEXEC);
+
+		must(zero >= 0, "open of /dev/zero");
+		/* The tables are there, so that nobody has to allocate one. */
+		for (std::size_t at = 0; at < arena.size(); at += table_span())
+			arena.begin()[at] = 1;
+		must(read(zero, arena.begin(), arena.size()) == static_cast<ssize_t>(arena.size()),
+		     "read of /dev/zero");
+		return std::string();
+	}).collect();
+
+	std::uint64_t peak = number_in(cgroup.file("memory.peak"));
+
+	expect(cgroup.event("high") > 0, "the cgroup never was above memory.high");
+	expect(peak < 2 * high, "%llu kB at the peak, memory.high is %zu kB",
+	       static_cast<unsigned long long>(peak / 1024), high / 1024);
+}
+
+/*
  * Threads that fault on one page at once each have a page in hand, for a moment. The
  * cgroup's charges are rounded up to a batch a CPU; nothing else may add up.
  */
@@ -174,6 +207,7 @@ int main(int argc, char **argv)
 					 test_writer(writer);
 				 }});
 	tests.push_back({"memory_limit", memory_limit});
+	tests.push_back({"memory_high", memory_high});
 	tests.push_back({"over_allocation", over_allocation});
 	return run_tests(argc, argv, tests);
 }
