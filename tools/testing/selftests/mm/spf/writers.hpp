@@ -68,6 +68,8 @@ struct Writer {
 	std::function<bool(Storm &, Dice &)> once;
 	/* What was done cannot be undone: in a process of its own. */
 	bool for_good = false;
+	/* Others would not get what it takes from all: not in the torture. */
+	bool alone = false;
 };
 
 inline std::uint64_t vmstat(const std::string &wanted)
@@ -851,7 +853,7 @@ inline std::vector<Writer> writers()
 		{"fail_allocations", 8, 25, plain, true, "", "nomem", needs_failures,
 		 fail_allocations},
 		{"fail_objects", 40, 25, plain, true, "", "nomem", needs_object_failures,
-		 fail_objects},
+		 fail_objects, false, true},
 		{"fail_copies", 20, 25, plain, true, "", "nomem", needs_failures, fail_copies},
 	};
 }
