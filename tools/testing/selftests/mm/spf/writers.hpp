@@ -685,16 +685,23 @@ inline Needs needs_failures()
 	return need<Set>();
 }
 
+/* Of pages, and of nodes of xarrays. */
+inline void fail_memory(const char *percent)
+{
+	for (const char *kind : {"fail_page_alloc", "failslab"})
+		Failures::percent(kind, percent);
+}
+
 /* One in three fails while the storm goes on for a pass. */
 inline bool fail_allocations(Storm &storm, Dice &)
 {
 	unsigned pass = storm.passes();
 
-	Failures::percent("fail_page_alloc", "33");
+	fail_memory("33");
 	storm.next_pass();
 	bool passed = wait_for([&] { return storm.passes() > pass; });
 
-	Failures::percent("fail_page_alloc", "0");
+	fail_memory("0");
 	return passed;
 }
 
