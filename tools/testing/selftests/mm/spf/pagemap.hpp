@@ -5,8 +5,10 @@
 
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <linux/kernel-page-flags.h>
 #include <sys/ioctl.h>
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -90,6 +92,23 @@ private:
 
 	int file_;
 };
+
+/* Whether one of @count frames is poisoned, or was taken offline. Only root is told. */
+inline bool any_poisoned(std::uint64_t first, std::size_t count)
+{
+	static const std::uint64_t poisoned = 1ull << KPF_HWPOISON;
+	std::vector<std::uint64_t> flags(count);
+	const ssize_t length = count * sizeof(flags[0]);
+	int file = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
+
+	must(file >= 0, "open of /proc/kpageflags");
+	ssize_t got = pread(file, flags.data(), length, first * sizeof(flags[0]));
+
+	close(file);
+	must(got == length, "read of /proc/kpageflags");
+	return std::any_of(flags.begin(), flags.end(),
+			   [](std::uint64_t flag) { return flag & poisoned; });
+}
 
 /* Bits of those pages for which @wanted(page) is true. */
 template <class Wanted> PageBits page_bits(std::size_t pages, Wanted wanted)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Read faults on files that are in the page cache, where one fault maps the pages
+ * Faults on files that are in the page cache, where one that reads maps the pages
  * around it too: resolved speculatively by count, right by content, and beside all
  * that takes the pages, the mapping, the file or its file system away.
  *
@@ -8,6 +8,7 @@
  */
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 
 #include <algorithm>
 #include <atomic>
@@ -198,6 +199,50 @@ static void retry_after_reading()
 	expect(mode() != Mode::on || locked <= faults / 100,
 	       "mmap_lock was taken %llu times for %zu faults: %s",
 	       static_cast<unsigned long long>(locked), faults, moved.summary().c_str());
+}
+
+/* In pages, of what is opened on @mount from now on. */
+static Setting read_ahead(const Mount &mount, std::size_t pages)
+{
+	struct stat status;
+
+	must(stat(mount.path().c_str(), &status) == 0, "stat of a mount");
+	return {format("/sys/class/bdi/%u:%u/read_ahead_kb", major(status.st_dev),
+		       minor(status.st_dev)),
+		std::to_string(pages * page_size() / 1024)};
+}
+
+/*
+ * The pages around one that had to be read are read with it, unless many such pages
+ * went by in vain: those that are copied from the cache count as well. Backwards,
+ * where half of them are ahead and nothing but this reads them.
+ */
+static void read_around_for_copies()
+{
+	static constexpr std::size_t around = 8;
+	FileSystem file_system("ext4");
+	Mount mount = file_system.mounted();
+	Setting set = read_ahead(mount, around);
+	Arena view(tables);
+	File file(mount.path());
+
+	file.write(0, view.pages(), 1);
+	file.drop_cache();
+	view.map_file(file.fd(), PROT_READ | PROT_WRITE, MAP_PRIVATE);
+	Counters before = Counters::now();
+
+	for (std::size_t i = view.pages(); i-- > 0;)
+		*front_word(view.page(i)) = stamp(2, i);
+	Counters moved = Counters::now().since(before);
+
+	for (std::size_t i = 0; i < view.pages(); i++)
+		expect(*front_word(view.page(i)) == stamp(2, i) &&
+			       *back_word(view.page(i)) == stamp(1, i),
+		       "page %zu was not copied and written", i);
+	expect(moved["pgmajfault"] <= view.pages() / (around / 2) * 5 / 4,
+	       "%llu of %zu pages were read one by one",
+	       static_cast<unsigned long long>(moved["pgmajfault"]), view.pages());
+	expect_speculated(moved, view.pages() / 2);
 }
 
 /* Needs nothing from where it stands, and so runs from wherever it is copied to. */
@@ -717,6 +762,7 @@ int main(int argc, char **argv)
 					 read_uncached(advice);
 				 }});
 	tests.push_back({"retry_after_reading", retry_after_reading});
+	tests.push_back({"read_around_for_copies", read_around_for_copies});
 	keep_stacks(readers + 1);
 	allow_huge_pages(false);
 	return run_tests(argc, argv, tests);

@@ -39,8 +39,6 @@ public:
 	Writers()
 	{
 		for (const Writer &writer : writers()) {
-			if (writer.alone)
-				continue;
 			try {
 				needs_.push_back(writer.needs());
 				list.push_back(writer);

@@ -68,8 +68,6 @@ struct Writer {
 	std::function<bool(Storm &, Dice &)> once;
 	/* What was done cannot be undone: in a process of its own. */
 	bool for_good = false;
-	/* Others would not get what it takes from all: not in the torture. */
-	bool alone = false;
 };
 
 inline std::uint64_t vmstat(const std::string &wanted)
@@ -381,10 +379,18 @@ inline std::string memory_block(std::size_t number)
 	return format("/sys/devices/system/memory/memory%zu/", number);
 }
 
-inline bool is_movable(const std::string &block)
+/*
+ * A block with a poisoned page may go, but not come again. And hotplug waits, for ever, for
+ * a large folio that was freed with one.
+ */
+inline bool may_go(std::size_t number)
 {
+	const std::size_t frames = memory_block_size() / page_size();
+	const std::string block = memory_block(number);
+
 	return read_file(block + "state") == "online\n" &&
-	       read_file(block + "valid_zones") == "Movable\n";
+	       read_file(block + "valid_zones") == "Movable\n" &&
+	       !any_poisoned(number * frames, frames);
 }
 
 /* A page with memory of its own: what happens to the zero page, happens to everyone. */
@@ -404,17 +410,16 @@ inline int take_away(const std::string &block)
 	if (error)
 		return error;
 	error = write_file(block + "state", "online_movable");
-	/* A page of it was poisoned: then it stays away. */
-	expect(!error || error == EHWPOISON, "%s went offline and not online: %s", block.c_str(),
-	       strerror(error));
+	expect(!error, "%s went offline and not online: %s", block.c_str(), strerror(error));
 	return 0;
 }
 
 /*
- * Soft offlining waits for hotplug with a reference to its page; hotplug waits, for ever,
- * until nobody but itself has one. Compaction scans the pages of a zone without asking
- * whether they are still there, and may oops when hotplug poisons their struct pages. So
- * that these do not meet hotplug, whoever does any of this waits here, in whatever process.
+ * Poisoning and soft offlining wait for hotplug, or for one another, with a reference to
+ * their page; hotplug waits, for ever, until nobody but itself has one. Compaction scans
+ * the pages of a zone without asking whether they are still there, and may oops when
+ * hotplug poisons their struct pages. So that these do not meet hotplug, whoever does any
+ * of this waits here, in whatever process.
  */
 class HotplugTurn {
 public:
@@ -451,9 +456,9 @@ inline bool hot_remove(Storm &storm, Dice &dice)
 {
 	HotplugTurn turn;
 	std::uint64_t frame = Pagemap().frame(at(storm, written_page(storm, dice)));
-	std::string block = memory_block(frame * page_size() / memory_block_size());
+	std::size_t number = frame * page_size() / memory_block_size();
 
-	return frame && is_movable(block) && take_away(block) == 0;
+	return frame && may_go(number) && take_away(memory_block(number)) == 0;
 }
 
 inline Needs needs_hot_remove()
@@ -466,16 +471,14 @@ inline Needs needs_hot_remove()
 
 	/* Addresses have gaps between memory. */
 	for (std::size_t i = 0; i < blocks + 1024; i++) {
-		std::string block = memory_block(i);
-
-		if (!is_movable(block))
+		if (!may_go(i))
 			continue;
-		error = take_away(block);
+		error = take_away(memory_block(i));
 		if (!error)
 			return nullptr;
 	}
 	throw Skip(error ? format("no movable memory could go offline: %s", strerror(error))
-			 : "no memory is in the Movable zone alone");
+			 : "no sound memory is in the Movable zone alone");
 }
 
 /* Broken memory */
@@ -495,6 +498,7 @@ inline Needs needs_memory_failure()
  */
 inline bool poison(Storm &storm, Dice &dice)
 {
+	HotplugTurn turn;
 	Piece piece = written_page(storm, dice);
 	Signal signal = trap([&] { madvise(at(storm, piece), piece.length, MADV_HWPOISON); });
 
@@ -860,7 +864,7 @@ inline std::vector<Writer> writers()
 		{"fail_allocations", 8, 25, plain, true, "", "nomem", needs_failures,
 		 fail_allocations},
 		{"fail_objects", 40, 25, plain, true, "", "nomem", needs_object_failures,
-		 fail_objects, false, true},
+		 fail_objects},
 		{"fail_copies", 20, 25, plain, true, "", "nomem", needs_failures, fail_copies},
 	};
 }
