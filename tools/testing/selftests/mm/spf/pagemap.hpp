@@ -9,6 +9,7 @@
 #include <sys/ioctl.h>
 
 #include <algorithm>
+#include <array>
 #include <string>
 #include <vector>
 
@@ -93,21 +94,30 @@ private:
 	int file_;
 };
 
-/* Whether one of @count frames is poisoned, or was taken offline. Only root is told. */
+/*
+ * Whether one of @count frames is poisoned, or was taken offline. Only root is told. Takes no
+ * memory, which tests account for.
+ */
 inline bool any_poisoned(std::uint64_t first, std::size_t count)
 {
-	static const std::uint64_t poisoned = 1ull << KPF_HWPOISON;
-	std::vector<std::uint64_t> flags(count);
-	const ssize_t length = count * sizeof(flags[0]);
+	std::array<std::uint64_t, 512> flags;
+	bool found = false;
 	int file = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
 
 	must(file >= 0, "open of /proc/kpageflags");
-	ssize_t got = pread(file, flags.data(), length, first * sizeof(flags[0]));
+	while (count && !found) {
+		const std::size_t part = std::min(count, flags.size());
+		const ssize_t length = part * sizeof(flags[0]);
 
+		must(pread(file, flags.data(), length, first * sizeof(flags[0])) == length,
+		     "read of /proc/kpageflags");
+		for (std::size_t i = 0; i < part; i++)
+			found |= flags[i] >> KPF_HWPOISON & 1;
+		first += part;
+		count -= part;
+	}
 	close(file);
-	must(got == length, "read of /proc/kpageflags");
-	return std::any_of(flags.begin(), flags.end(),
-			   [](std::uint64_t flag) { return flag & poisoned; });
+	return found;
 }
 
 /* Bits of those pages for which @wanted(page) is true. */
