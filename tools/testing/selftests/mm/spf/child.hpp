@@ -3,6 +3,7 @@
 #ifndef SPF_CHILD_HPP
 #define SPF_CHILD_HPP
 
+#include <poll.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -73,6 +74,16 @@ public:
 	Child &operator=(const Child &) = delete;
 
 	pid_t pid() const { return pid_; }
+
+	/* Whether it has something to collect by then: it may be waiting for what never comes. */
+	bool speaks_within(int seconds) const
+	{
+		struct pollfd end = {output_, POLLIN, 0};
+		int count = poll(&end, 1, seconds * 1000);
+
+		must(count >= 0, "poll");
+		return count > 0;
+	}
 
 	std::string collect()
 	{

@@ -5,11 +5,8 @@
 
 #include <fcntl.h>
 #include <linux/fs.h>
-#include <linux/kernel-page-flags.h>
 #include <sys/ioctl.h>
 
-#include <algorithm>
-#include <array>
 #include <string>
 #include <vector>
 
@@ -93,32 +90,6 @@ private:
 
 	int file_;
 };
-
-/*
- * Whether one of @count frames is poisoned, or was taken offline. Only root is told. Takes no
- * memory, which tests account for.
- */
-inline bool any_poisoned(std::uint64_t first, std::size_t count)
-{
-	std::array<std::uint64_t, 512> flags;
-	bool found = false;
-	int file = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
-
-	must(file >= 0, "open of /proc/kpageflags");
-	while (count && !found) {
-		const std::size_t part = std::min(count, flags.size());
-		const ssize_t length = part * sizeof(flags[0]);
-
-		must(pread(file, flags.data(), length, first * sizeof(flags[0])) == length,
-		     "read of /proc/kpageflags");
-		for (std::size_t i = 0; i < part; i++)
-			found |= flags[i] >> KPF_HWPOISON & 1;
-		first += part;
-		count -= part;
-	}
-	close(file);
-	return found;
-}
 
 /* Bits of those pages for which @wanted(page) is true. */
 template <class Wanted> PageBits page_bits(std::size_t pages, Wanted wanted)

@@ -379,18 +379,10 @@ inline std::string memory_block(std::size_t number)
 	return format("/sys/devices/system/memory/memory%zu/", number);
 }
 
-/*
- * A block with a poisoned page may go, but not come again. And hotplug waits, for ever, for
- * a large folio that was freed with one.
- */
-inline bool may_go(std::size_t number)
+inline bool is_movable(const std::string &block)
 {
-	const std::size_t frames = memory_block_size() / page_size();
-	const std::string block = memory_block(number);
-
 	return read_file(block + "state") == "online\n" &&
-	       read_file(block + "valid_zones") == "Movable\n" &&
-	       !any_poisoned(number * frames, frames);
+	       read_file(block + "valid_zones") == "Movable\n";
 }
 
 /* A page with memory of its own: what happens to the zero page, happens to everyone. */
@@ -402,15 +394,26 @@ inline Piece written_page(Storm &storm, Dice &dice)
 	return piece;
 }
 
-/* Takes a block away and gives it back. Returns why it could not go, or 0. */
+/*
+ * Takes a block away and gives it back. Returns why it could not go, or 0. Hotplug waits, for
+ * ever, for a large folio that was freed with a poisoned page: it is lost. Only killing who
+ * waits ends that.
+ */
 inline int take_away(const std::string &block)
 {
-	int error = write_file(block + "state", "offline");
+	static constexpr int seconds = 20;
+	Child child([&] { return std::to_string(write_file(block + "state", "offline")); });
+
+	if (!child.speaks_within(seconds))
+		return ETIMEDOUT;
+	int error = std::stoi(child.collect());
 
 	if (error)
 		return error;
 	error = write_file(block + "state", "online_movable");
-	expect(!error, "%s went offline and not online: %s", block.c_str(), strerror(error));
+	/* A page of it was poisoned: then it stays away. */
+	expect(!error || error == EHWPOISON, "%s went offline and not online: %s", block.c_str(),
+	       strerror(error));
 	return 0;
 }
 
@@ -456,9 +459,9 @@ inline bool hot_remove(Storm &storm, Dice &dice)
 {
 	HotplugTurn turn;
 	std::uint64_t frame = Pagemap().frame(at(storm, written_page(storm, dice)));
-	std::size_t number = frame * page_size() / memory_block_size();
+	std::string block = memory_block(frame * page_size() / memory_block_size());
 
-	return frame && may_go(number) && take_away(memory_block(number)) == 0;
+	return frame && is_movable(block) && take_away(block) == 0;
 }
 
 inline Needs needs_hot_remove()
@@ -471,14 +474,16 @@ inline Needs needs_hot_remove()
 
 	/* Addresses have gaps between memory. */
 	for (std::size_t i = 0; i < blocks + 1024; i++) {
-		if (!may_go(i))
+		std::string block = memory_block(i);
+
+		if (!is_movable(block))
 			continue;
-		error = take_away(memory_block(i));
+		error = take_away(block);
 		if (!error)
 			return nullptr;
 	}
 	throw Skip(error ? format("no movable memory could go offline: %s", strerror(error))
-			 : "no sound memory is in the Movable zone alone");
+			 : "no memory is in the Movable zone alone");
 }
 
 /* Broken memory */
