@@ -451,6 +451,28 @@ inline bool compact(Storm &, Dice &)
 	return write_file("/proc/sys/vm/compact_memory", "1") == 0;
 }
 
+/* The block of the first page from a random one on that lies in a block that may go. */
+inline std::optional<std::string> block_below(Storm &storm, Dice &dice)
+{
+	const std::size_t start = dice.below(storm.arena.pages());
+	const std::size_t frames = memory_block_size() / page_size();
+	Pagemap pagemap;
+	std::uint64_t looked_at = 0;
+
+	for (std::size_t i = 0; i < storm.arena.pages(); i++) {
+		std::uint64_t frame =
+			pagemap.frame(storm.arena.page((start + i) % storm.arena.pages()));
+		std::string block = memory_block(frame / frames);
+
+		if (frame / frames == looked_at)
+			continue;
+		looked_at = frame / frames;
+		if (is_movable(block))
+			return block;
+	}
+	return std::nullopt;
+}
+
 /*
  * Takes the memory away in which a page of the storm lies, with all else that is there.
  * It cannot go while something in it may not be moved.
@@ -458,32 +480,25 @@ inline bool compact(Storm &, Dice &)
 inline bool hot_remove(Storm &storm, Dice &dice)
 {
 	HotplugTurn turn;
-	std::uint64_t frame = Pagemap().frame(at(storm, written_page(storm, dice)));
-	std::string block = memory_block(frame * page_size() / memory_block_size());
+	std::optional<std::string> block = block_below(storm, dice);
 
-	return frame && is_movable(block) && take_away(block) == 0;
+	return block && take_away(*block) == 0;
 }
 
+/* None is taken away to see whether it can go: with a poisoned page it would be lost. */
 inline Needs needs_hot_remove()
 {
 	if (!read_file(memory_block_size_file))
 		throw Skip("this kernel has no CONFIG_MEMORY_HOTREMOVE");
 
 	std::size_t blocks = sysconf(_SC_PHYS_PAGES) * page_size() / memory_block_size();
-	int error = 0;
 
 	/* Addresses have gaps between memory. */
 	for (std::size_t i = 0; i < blocks + 1024; i++) {
-		std::string block = memory_block(i);
-
-		if (!is_movable(block))
-			continue;
-		error = take_away(block);
-		if (!error)
+		if (is_movable(memory_block(i)))
 			return nullptr;
 	}
-	throw Skip(error ? format("no movable memory could go offline: %s", strerror(error))
-			 : "no memory is in the Movable zone alone");
+	throw Skip("no memory is in the Movable zone alone");
 }
 
 /* Broken memory */
