@@ -482,7 +482,8 @@ inline bool hot_remove(Storm &storm, Dice &dice)
 	HotplugTurn turn;
 	std::optional<std::string> block = block_below(storm, dice);
 
-	return block && take_away(*block) == 0;
+	errno = block ? take_away(*block) : ENOENT;
+	return !errno;
 }
 
 /* None is taken away to see whether it can go: with a poisoned page it would be lost. */
