@@ -457,18 +457,17 @@ inline std::optional<std::string> block_below(Storm &storm, Dice &dice)
 	const std::size_t start = dice.below(storm.arena.pages());
 	const std::size_t frames = memory_block_size() / page_size();
 	Pagemap pagemap;
-	std::uint64_t looked_at = 0;
+	std::size_t looked_at = 0;
 
 	for (std::size_t i = 0; i < storm.arena.pages(); i++) {
-		std::uint64_t frame =
-			pagemap.frame(storm.arena.page((start + i) % storm.arena.pages()));
-		std::string block = memory_block(frame / frames);
+		char *page = storm.arena.page((start + i) % storm.arena.pages());
+		std::size_t number = pagemap.frame(page) / frames;
 
-		if (frame / frames == looked_at)
+		if (number == looked_at)
 			continue;
-		looked_at = frame / frames;
-		if (is_movable(block))
-			return block;
+		looked_at = number;
+		if (is_movable(memory_block(number)))
+			return memory_block(number);
 	}
 	return std::nullopt;
 }
