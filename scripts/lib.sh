@@ -426,7 +426,7 @@ fi
 		radix) machine+=(-cpu power9) ;;
 		esac
 		emulated=(-machine "cap-cfpc=broken,cap-sbbc=broken,cap-ibs=broken,cap-ccf-assist=off")
-		guest_words="console=hvc0 movablecore=25%"
+		guest_words="console=hvc0 movablecore=50%"
 		# test_hmm puts its memory where this MMU's array of struct page does not reach.
 		[ "$MMU-$PAGE_SIZE" != hash-4k ] || guest_words+=" initcall_blacklist=hmm_dmirror_init"
 		[ "$PAGE_SIZE" = 4k ] || storm_size=256

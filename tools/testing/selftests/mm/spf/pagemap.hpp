@@ -7,6 +7,7 @@
 #include <linux/fs.h>
 #include <sys/ioctl.h>
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -90,6 +91,22 @@ private:
 
 	int file_;
 };
+
+/* Whether any of @count frames from @first on was kept by the kernel when it booted. */
+inline bool any_reserved(std::uint64_t first, std::size_t count)
+{
+	static constexpr unsigned reserved = 32; /* The kernel keeps its name to itself. */
+	std::vector<std::uint64_t> flags(count);
+	ssize_t length = count * 8;
+	int file = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
+
+	must(file >= 0, "open of /proc/kpageflags");
+	ssize_t got = pread(file, flags.data(), length, first * 8);
+	close(file);
+	must(got == length, "read of /proc/kpageflags");
+	return std::any_of(flags.begin(), flags.end(),
+			   [](std::uint64_t flag) { return flag >> reserved & 1; });
+}
 
 /* Bits of those pages for which @wanted(page) is true. */
 template <class Wanted> PageBits page_bits(std::size_t pages, Wanted wanted)

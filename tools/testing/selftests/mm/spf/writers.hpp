@@ -385,6 +385,14 @@ inline bool is_movable(const std::string &block)
 	       read_file(block + "valid_zones") == "Movable\n";
 }
 
+/* Whether a block may go: the kernel may have kept some of a movable one since it booted. */
+inline bool may_go(std::size_t number)
+{
+	const std::size_t frames = memory_block_size() / page_size();
+
+	return is_movable(memory_block(number)) && !any_reserved(number * frames, frames);
+}
+
 /* A page with memory of its own: what happens to the zero page, happens to everyone. */
 inline Piece written_page(Storm &storm, Dice &dice)
 {
@@ -466,7 +474,7 @@ inline std::optional<std::string> block_below(Storm &storm, Dice &dice)
 		if (number == looked_at)
 			continue;
 		looked_at = number;
-		if (is_movable(memory_block(number)))
+		if (may_go(number))
 			return memory_block(number);
 	}
 	return std::nullopt;
@@ -488,6 +496,8 @@ inline bool hot_remove(Storm &storm, Dice &dice)
 /* None is taken away to see whether it can go: with a poisoned page it would be lost. */
 inline Needs needs_hot_remove()
 {
+	if (geteuid() != 0)
+		throw Skip("only root may take memory away");
 	if (!read_file(memory_block_size_file))
 		throw Skip("this kernel has no CONFIG_MEMORY_HOTREMOVE");
 
@@ -495,10 +505,10 @@ inline Needs needs_hot_remove()
 
 	/* Addresses have gaps between memory. */
 	for (std::size_t i = 0; i < blocks + 1024; i++) {
-		if (is_movable(memory_block(i)))
+		if (may_go(i))
 			return nullptr;
 	}
-	throw Skip("no memory is in the Movable zone alone");
+	throw Skip("no memory is in the Movable zone alone, and nothing of it in use since boot");
 }
 
 /* Broken memory */
