@@ -27,6 +27,7 @@
 #include "perf_event.hpp"
 #include "team.hpp"
 #include "trap.hpp"
+#include "vhost.hpp"
 
 #ifndef MADV_GUARD_INSTALL
 #define MADV_GUARD_INSTALL 102
@@ -530,6 +531,27 @@ static void signal_frame()
 	sigaction(SIGUSR1, &old_action, nullptr);
 }
 
+/* A kernel thread may use memory that nobody keeps for it: each of its faults is refused. */
+static void kernel_thread()
+{
+	static constexpr std::uint64_t packets = 100;
+	Arena memory(1);
+	File file(scratch);
+
+	file.resize(memory.pages());
+	memory.map_file(file.fd(), PROT_READ | PROT_WRITE, MAP_SHARED);
+	Vhost vhost(memory);
+	Counters before = Counters::now();
+
+	for (std::uint64_t i = 0; i < packets; i++)
+		vhost.take_packet();
+	Counters moved = Counters::now().since(before);
+
+	expect(moved["pgfault"] >= packets, "there were no faults: %s", moved.summary().c_str());
+	expect(mode() != Mode::on || moved["spf_abort_kthread"] >= packets,
+	       "a kernel thread speculated: %s", moved.summary().c_str());
+}
+
 /* The kernel's ways into @memory, then those out of it, @whole bytes where they take more. */
 static std::string all_ways(char *memory, ssize_t whole = length)
 {
@@ -851,6 +873,7 @@ int main(int argc, char **argv)
 		{"getcpu", getcpu_page},
 		{"start_and_end_of_thread", start_and_end_of_thread},
 		{"signal_frame", signal_frame},
+		{"kernel_thread", kernel_thread},
 	};
 
 	for (const Test &test : tests_of(cases))
