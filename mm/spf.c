@@ -55,13 +55,13 @@ static bool vma_can_speculate(const struct vm_area_struct *vma,
 
 /*
  * Is the task above memory.high, for more than it has paid for? In kernel mode it
- * pays when it charges what it may sleep for, or else only on its way back to user
- * mode, which a large copy may be far from.
+ * pays for more than a batch when it charges what it may sleep for, or else only
+ * on its way back to user mode, which a large copy may be far from.
  */
 static bool memcg_over_high(void)
 {
 #ifdef CONFIG_MEMCG
-	return current->memcg_nr_pages_over_high;
+	return current->memcg_nr_pages_over_high > MEMCG_CHARGE_BATCH;
 #else
 	return false;
 #endif

@@ -45,7 +45,7 @@ bool spf_pte_spinlock(struct vm_fault *vmf);
 bool spf_ptl_validate(struct vm_fault *vmf, spinlock_t *ptl);
 bool spf_vma_unchanged(const struct vm_fault *vmf);
 struct folio *filemap_lock_cached_folio(struct vm_fault *vmf);
-void filemap_mmap_hit(struct vm_area_struct *vma);
+void filemap_mmap_hit(const struct vm_fault *vmf);
 vm_fault_t spf_nothing_mapped(struct vm_fault *vmf);
 vm_fault_t spf_lock_swapcache(struct vm_fault *vmf, struct folio *folio);
 bool spf_may_copy(struct vm_fault *vmf);

@@ -212,6 +212,24 @@ static Setting read_ahead(const Mount &mount, std::size_t pages)
 		std::to_string(pages * page_size() / 1024)};
 }
 
+/* A file of which nothing is cached, mapped to be copied. @around of its pages are read at once. */
+struct Uncopied {
+	explicit Uncopied(std::size_t around) : set(read_ahead(mount, around))
+	{
+		file.write(0, view.pages(), 1);
+		file.drop_cache();
+		view.map_file(file.fd(), PROT_READ | PROT_WRITE, MAP_PRIVATE);
+	}
+
+	void copy(std::size_t page) { *front_word(view.page(page)) = stamp(2, page); }
+
+	FileSystem file_system = FileSystem("ext4");
+	Mount mount = file_system.mounted();
+	Setting set;
+	Arena view = Arena(tables);
+	File file = File(mount.path());
+};
+
 /*
  * The pages around one that had to be read are read with it, unless many such pages
  * went by in vain: those that are copied from the cache count as well. Backwards,
@@ -220,19 +238,12 @@ static Setting read_ahead(const Mount &mount, std::size_t pages)
 static void read_around_for_copies()
 {
 	static constexpr std::size_t around = 8;
-	FileSystem file_system("ext4");
-	Mount mount = file_system.mounted();
-	Setting set = read_ahead(mount, around);
-	Arena view(tables);
-	File file(mount.path());
-
-	file.write(0, view.pages(), 1);
-	file.drop_cache();
-	view.map_file(file.fd(), PROT_READ | PROT_WRITE, MAP_PRIVATE);
+	Uncopied mapping(around);
+	const Arena &view = mapping.view;
 	Counters before = Counters::now();
 
 	for (std::size_t i = view.pages(); i-- > 0;)
-		*front_word(view.page(i)) = stamp(2, i);
+		mapping.copy(i);
 	Counters moved = Counters::now().since(before);
 
 	for (std::size_t i = 0; i < view.pages(); i++)
@@ -243,6 +254,33 @@ static void read_around_for_copies()
 	       "%llu of %zu pages were read one by one",
 	       static_cast<unsigned long long>(moved["pgmajfault"]), view.pages());
 	expect_speculated(moved, view.pages() / 2);
+}
+
+/*
+ * Where they went by in vain, no more is read than what is asked for. That a fault finds
+ * its page in the cache does not count once it had to wait until it was read.
+ */
+static void read_around_in_vain()
+{
+	static constexpr std::size_t around = 4;
+	Uncopied mapping(around);
+	const Arena &view = mapping.view;
+	std::vector<unsigned char> cached(view.pages());
+	Counters before = Counters::now();
+
+	for (std::size_t i = around / 2; i < view.pages(); i += around)
+		mapping.copy(i);
+	Counters moved = Counters::now().since(before);
+
+	must(mincore(view.begin(), view.size(), cached.data()) == 0, "mincore");
+	std::size_t read = std::count_if(cached.begin(), cached.end(),
+					 [](unsigned char page) { return page & 1; });
+
+	note("%zu pages were read for %zu", read, view.pages() / around);
+	/* All of them, were it not given up. */
+	expect(read <= view.pages() * 3 / 4, "%zu of %zu pages were read, with %zu asked for", read,
+	       view.pages(), view.pages() / around);
+	expect_speculated(moved, view.pages() / around / 2);
 }
 
 /* Needs nothing from where it stands, and so runs from wherever it is copied to. */
@@ -763,6 +801,7 @@ int main(int argc, char **argv)
 				 }});
 	tests.push_back({"retry_after_reading", retry_after_reading});
 	tests.push_back({"read_around_for_copies", read_around_for_copies});
+	tests.push_back({"read_around_in_vain", read_around_in_vain});
 	keep_stacks(readers + 1);
 	allow_huge_pages(false);
 	return run_tests(argc, argv, tests);
