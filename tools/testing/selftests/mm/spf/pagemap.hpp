@@ -104,12 +104,12 @@ inline bool any_reserved(std::uint64_t first, std::size_t count)
 	must(file >= 0, "open of /proc/kpageflags");
 	/* In pieces: a test may count its process's memory. */
 	for (std::size_t at = 0; at < count && !found; at += flags.size()) {
-		ssize_t length = std::min(flags.size(), count - at) * sizeof(flags[0]);
+		std::size_t piece = std::min(flags.size(), count - at);
+		ssize_t length = piece * sizeof(flags[0]);
 
-		flags.fill(0);
 		must(pread(file, flags.data(), length, (first + at) * sizeof(flags[0])) == length,
 		     "read of /proc/kpageflags");
-		found = std::any_of(flags.begin(), flags.end(),
+		found = std::any_of(flags.begin(), flags.begin() + piece,
 				    [](std::uint64_t flag) { return flag >> reserved & 1; });
 	}
 	close(file);

@@ -24,6 +24,7 @@
 #include "ktap.hpp"
 #include "mapping.hpp"
 #include "oracle.hpp"
+#include "pagemap.hpp"
 #include "perf_event.hpp"
 #include "team.hpp"
 #include "trap.hpp"
@@ -69,20 +70,9 @@ public:
 	/* By the page tables: mincore() would tell of the page cache as well. */
 	std::size_t present() const
 	{
-		static constexpr std::uint64_t is_present = 1ull << 63;
-		std::vector<std::uint64_t> entries(pages());
-		std::size_t size = entries.size() * sizeof(entries[0]);
-		off_t offset = reinterpret_cast<std::uintptr_t>(begin()) / page_size() *
-			       sizeof(entries[0]);
-		int pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+		PageBits bits = Pagemap().bits(begin(), pages(), pagemap_present);
 
-		must(pagemap >= 0, "open of /proc/self/pagemap");
-		ssize_t got = pread(pagemap, entries.data(), size, offset);
-
-		close(pagemap);
-		must(got == static_cast<ssize_t>(size), "read of /proc/self/pagemap");
-		return std::count_if(entries.begin(), entries.end(),
-				     [](std::uint64_t entry) { return entry & is_present; });
+		return std::count(bits.begin(), bits.end(), '1');
 	}
 };
 
